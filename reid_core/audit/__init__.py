@@ -1,0 +1,1 @@
+"""Per-sample evidence becomes a list of labels that look wrong."""

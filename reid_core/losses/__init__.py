@@ -1,0 +1,1 @@
+"""One loss a file: ``(B, C)`` logits in, ``(B,)`` values out; the caller reduces, once."""

@@ -1,0 +1,1 @@
+"""Validate, choose a backend, return a value."""

@@ -1,0 +1,1 @@
+"""Networks: a timm backbone, a neck and a classifier. Own backbones are modules with ``build``."""

@@ -1,0 +1,1 @@
+"""Compiled operations, one a file."""
