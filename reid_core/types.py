@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
 Role = Literal["identity", "distractor", "junk"]
-Protocol_ = Literal["market1501", "cuhk03", "any-camera"]
 
 
 @dataclass(frozen=True)

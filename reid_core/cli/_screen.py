@@ -1,0 +1,77 @@
+"""What commands show: results on stdout, talk on stderr, progress only on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from reid_core.errors import UsageError, printable
+
+Tick = Callable[[int, int], None]
+"""Progress callback: (done, total)."""
+
+
+def say(text: str) -> None:
+    """Talk to the person at the terminal, on stderr; control characters in names are made visible."""
+    lines = [printable(line) for line in text.split("\n")]
+    tqdm.write("\n".join(lines), file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """A warning on stderr, in yellow where that is welcome."""
+    mark = "\x1b[33mwarning:\x1b[0m" if colour() else "warning:"
+    tqdm.write(f"{mark} {printable(text)}", file=sys.stderr)
+
+
+def result(text: str) -> None:
+    """A result on stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def colour() -> bool:
+    """Colour only on a terminal and without ``NO_COLOR``."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+@contextmanager
+def progress(title: str, unit: str = "file") -> Iterator[Tick]:
+    """A progress bar as a callback ``(done, total)``; silent when stderr is not a terminal."""
+    with tqdm(desc=title, unit=unit, disable=not sys.stderr.isatty(), leave=False, dynamic_ncols=True) as bar:
+
+        def tick(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield tick
+
+
+def confirm(question: str, assume_yes: bool) -> None:
+    """Ask for a typed ``yes``; anything else, or no terminal, is an error and nothing is touched.
+
+    Raises:
+        UsageError: the answer was not ``yes``.
+    """
+    if assume_yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to answer at: add --yes to go ahead. Nothing was changed.")
+    sys.stderr.write(f"{question} Type yes to go ahead: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip() != "yes":
+        raise UsageError("not confirmed; nothing was changed.")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A plain text table: first column left, the others right aligned."""
+    cells = [[str(c) for c in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))).rstrip()
+
+    return "\n".join([line(cells[0]), "  ".join("-" * w for w in widths), *(line(row) for row in cells[1:])])
