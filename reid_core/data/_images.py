@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import stat
 import threading
 import warnings
@@ -197,10 +198,11 @@ def settle_bad_images(
     named = f"{len(bad)} of {total} images cannot be used: {name_bad_images(bad)}."
     if on_bad_image == "error":
         raise DataError(f"{named} Replace or remove them, or train without them by --on_bad_image skip.")
-    if len(bad) >= total or len(bad) > max_bad_images * total:
+    allowed = min(math.floor(max_bad_images * total + 1e-9), total - 1)
+    if len(bad) > allowed:
         raise DataError(
-            f"{named} That is a share of {len(bad) / total:.2%}, and --max_bad_images allows {max_bad_images:.2%}: "
-            "so many usually mean an interrupted copy or download. Mend them, or raise --max_bad_images."
+            f"{named} --max_bad_images {max_bad_images:g} allows {allowed} of "
+            f"{total}: more usually mean an interrupted copy or download. Mend them, or raise --max_bad_images."
         )
     return frozenset(b.path for b in bad)
 
@@ -274,15 +276,15 @@ def _read(path: Path) -> bytes:
     """The bytes of a regular file; opening a pipe or a device would wait for ever."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise _BadImage("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise _BadImage(f"it has {status.st_size} bytes, more than {MAX_BYTES}")
-        return path.read_bytes()
+        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES:
+            return path.read_bytes()
     except FileNotFoundError as error:
-        raise _BadImage("there is no such file" if not path.is_symlink() else "it is a link to nothing") from error
+        raise _BadImage("it is a link to nothing" if path.is_symlink() else "there is no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _BadImage(f"it cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if stat.S_ISREG(status.st_mode):
+        raise _BadImage(f"it has {status.st_size} bytes, more than {MAX_BYTES}")
+    raise _BadImage("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file")
 
 
 def _check_size(image: Image.Image, data: bytes) -> None:
