@@ -1,0 +1,149 @@
+"""Settings of a training run: defaults < the data set's own < TOML file < command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reid_core.errors import UsageError
+from reid_core.plugins import closest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def setting(default: Any, help: str, group: str, **more: Any) -> Any:
+    """A field of a settings class: its default, and what ``--help`` says of it."""
+    return field(default=default, metadata={"help": help, "group": group, **more})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run. A None means: the schedule's, data set's or augmentation's own."""
+
+    dataset: str = setting("market1501", "data set: market, duke, cuhk03, msmt17, manifest, pid_folders, synthetic", "data")
+    data_dir: str = setting("../", "the data set's folder, or the folder it lies in", "data")
+    train_split: str = setting("train", "train, or train_all with the prepared validation images", "data")
+    protocol: str | None = setting(None, "market1501, cuhk03 or any-camera (default: the data set's)", "data")
+    labels: str | None = setting(None, "CSV (path,label) with the labels you have; no noise is added", "data")
+    on_bad_image: str = setting("error", "error: name all bad images and stop; skip: train without them", "data",
+                                choices=("error", "skip"))
+    max_bad_images: float = setting(0.01, "with skip: the share of bad images that is still accepted", "data")
+    image_size: tuple[int, int] = setting((256, 128), "height and width in pixels", "data")
+    augment: str = setting("reid", "training augmentation", "data", choices=("reid", "small", "none"))
+    workers: int = setting(2, "loader processes; the batches do not depend on it", "data")
+
+    noise: str = setting("random", "noise model: random or patterned", "noise")
+    noise_ratio: float | None = setting(
+        None, "share of training labels made wrong, in [0, 1] (default: 0.2 on published and synthetic data, 0 on your own)",
+        "noise")
+    noise_seed: int = setting(1, "seed of the noise", "noise")
+    pattern: bool = setting(False, "the same as --noise patterned", "noise")
+    pattern_from: str | None = setting(None, "finished run on clean labels whose second choices make the pattern", "noise")
+
+    method: str = setting("core", "baseline, self_refine or core", "method")
+    schedule: str = setting("default", "reference and paper: as published; default: 60 epochs or --epochs", "method",
+                            choices=("reference", "paper", "default"))
+    epochs: int | None = setting(None, "length of a run with --schedule default", "method")
+    switch: str | None = setting(None, "first epoch of CORE's phase, or auto (the default of --schedule default)", "method")
+    selective: bool = setting(False, "CORE: no hard term where the networks disagree", "method")
+    soft_weight: float = setting(1.0, "CORE: weight of the soft term", "method")
+    confidence_from: str = setting("base", "SELF: loss that the confidence is made of", "method",
+                                   choices=("base", "combined"))
+
+    arch: str = setting("resnet50", "any timm architecture", "network")
+    neck: str | None = setting(None, "fc512, bnneck or none (default: bnneck, with published schedules fc512)", "network")
+    neck_dim: int = setting(512, "width of the fc512 neck", "network")
+    weights: str = setting("none", "initial weights: a local state dict, imagenet (asks timm's hub), or none", "network")
+
+    batchsize: int = setting(32, "images a batch", "optimization")
+    lr: float | None = setting(None, "base learning rate (default 0.01; paper: 0.1)", "optimization")
+    new_layer_mult: float | None = setting(None, "rate of neck and classifier over the base rate (default 10; paper: 1)",
+                                           "optimization")
+    momentum: float = setting(0.9, "SGD momentum (Nesterov)", "optimization")
+    weight_decay: float = setting(5e-4, "SGD weight decay", "optimization")
+    seed: int = setting(1, "seed of networks, order, augmentation and dropout", "optimization")
+
+    eval_every: int | None = setting(None, "epochs between measurements, 0: only at the end (default: a tenth of the run)",
+                                     "evaluation")
+    flip: bool | None = setting(None, "measure with mirror images too (default: where training flips)", "evaluation")
+    max_rank: int = setting(50, "length of the CMC", "evaluation")
+
+    out: str = setting("runs", "folder for run folders", "run", alias="model_dir")
+    name: str | None = setting(None, "name of the run folder", "run")
+    resume: str | None = setting(None, "go on with this run, by name or folder, to the same bits", "run")
+    stage2: bool = setting(False, "second phase alone, from --from_self", "run")
+    from_self: tuple[str, ...] = setting((), "run, or two weight files, that --stage2 starts from", "run")
+    device: str = setting("auto", "device", "run", choices=("auto", "cpu", "cuda", "mps"))
+    gpu: str | None = setting(None, "number of the CUDA device; -1 is the CPU", "run")
+    threads: int | None = setting(None, "CPU threads (default: torch's)", "run")
+    save_minutes: float = setting(5.0, "minutes between checkpoints; 0: after every epoch", "run")
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        """A copy with some settings changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def merge(layers: list[Mapping[str, Any]]) -> TrainConfig:
+    """The configuration of several layers, later ones winning.
+
+    Raises:
+        UsageError: a key is unknown (the nearest known one is named) or a value has the wrong type.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            values[key] = coerce(key, value)
+    return TrainConfig(**values)
+
+
+def coerce(key: str, value: Any) -> Any:
+    """``value`` in the type of setting ``key``; TOML and JSON lists become tuples, whole numbers floats."""
+    hints = typing.get_type_hints(TrainConfig)
+    if key not in hints:
+        raise UsageError(f"unknown setting {key!r}.{closest(key, hints)} reid-core train --help lists all of them")
+    hint = hints[key]
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        base = typing.get_origin(option) or option
+        if base is tuple and isinstance(value, (list, tuple)):
+            inner = typing.get_args(option)
+            if inner[-1] is Ellipsis or len(inner) == len(value):
+                if all(isinstance(v, inner[0]) for v in value):
+                    return tuple(value)
+        elif base is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        elif base is int and isinstance(value, bool):
+            continue
+        elif isinstance(value, base):
+            return value
+    if key in ("switch", "gpu") and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    names = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    raise UsageError(f"setting {key} must be {names}, got {value!r}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Settings from a TOML file; only what differs from the defaults need stand in it.
+
+    Raises:
+        UsageError: the file is missing or is not TOML (with the line), or a key is unknown.
+    """
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError as error:
+        raise UsageError(f"--config {path}: there is no such file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path}: not a TOML file: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
+    return {key: coerce(key, value) for key, value in values.items()}

@@ -1,0 +1,73 @@
+"""The whole state of a trainer as arrays and plain values, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid_core.engine.optim import optimizer_tensors, restore_optimizer
+from reid_core.engine.trainer import Trainer
+from reid_core.types import EpochSummary
+
+
+def pack(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays (``net0.*``, ``opt0.*``, ``method0.*``, ``records.*``) and plain values of ``trainer``."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for k, (network, optimizer) in enumerate(zip(trainer.networks, trainer.optimizers)):
+        arrays.update({f"net{k}.{name}": _array(t) for name, t in network.state_dict().items()})
+        arrays.update({f"opt{k}.{name}": _array(t) for name, t in optimizer_tensors(optimizer).items()})
+    methods = []
+    for p, phase in enumerate(trainer.walk.phases):
+        state = phase.method.state_dict()
+        arrays.update({f"method{p}.{name}": _array(v) for name, v in state.items() if isinstance(v, Tensor)})
+        methods.append({name: v for name, v in state.items() if not isinstance(v, Tensor)})
+    if trainer.next_step:
+        arrays.update({f"records.{name}": rows for name, rows in trainer.recorder.arrays.items()})
+    values = {
+        "epoch": trainer.epoch,
+        "step": trainer.next_step,
+        "seconds": trainer.seconds,
+        "walk": trainer.walk.state_dict(),
+        "methods": methods,
+        "history": [asdict(summary) for summary in trainer.history],
+    }
+    return arrays, values
+
+
+def unpack(trainer: Trainer, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+    """Put ``trainer`` where it stood when :func:`pack` was called."""
+    for k, (network, optimizer) in enumerate(zip(trainer.networks, trainer.optimizers)):
+        network.load_state_dict(network_tensors(arrays, k))
+        restore_optimizer(optimizer, _under(arrays, f"opt{k}."))
+    for p, phase in enumerate(trainer.walk.phases):
+        phase.method.load_state_dict({**values["methods"][p], **_under(arrays, f"method{p}.")})
+    trainer.walk.load_state_dict(values["walk"])
+    trainer.epoch, trainer.next_step, trainer.seconds = values["epoch"], values["step"], values["seconds"]
+    trainer.recorder.arrays = {
+        key.split(".", 1)[1]: np.array(rows) for key, rows in arrays.items() if key.startswith("records.")
+    }
+    trainer.history = [_summary(entry) for entry in values["history"]]
+
+
+def network_tensors(arrays: Mapping[str, NDArray[Any]], k: int) -> dict[str, Tensor]:
+    """The state dict of network ``k``."""
+    return _under(arrays, f"net{k}.")
+
+
+def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: torch.from_numpy(np.array(a)) for key, a in arrays.items() if key.startswith(prefix)}
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().cpu().contiguous().numpy()
+    return array
+
+
+def _summary(entry: Mapping[str, Any]) -> EpochSummary:
+    return EpochSummary(**{name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()})

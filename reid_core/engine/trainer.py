@@ -1,0 +1,207 @@
+"""The loop. Every network's forward before any update; it can stop anywhere and go on to the same bits."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid_core.data._dataset import TrainImages, train_loader
+from reid_core.engine.evidence import collapse_warning, summarize
+from reid_core.engine.optim import set_rate
+from reid_core.engine.phases import PhaseWalk
+from reid_core.engine.records import EpochRecorder, evidence
+from reid_core.errors import Interrupted, NumericalError
+from reid_core.models._network import Network
+from reid_core.randomness import stream_seed
+from reid_core.types import Batch, EpochSummary, StepResult
+
+log = logging.getLogger(__name__)
+
+
+class Events(Protocol):
+    """What the trainer tells the outside, and asks of it."""
+
+    def step(self, epoch: int, step: int, steps: int, losses: Sequence[float | None]) -> None:
+        """A step is done."""
+
+    def epoch(self, line: dict[str, Any], records: Mapping[str, NDArray[Any]]) -> None:
+        """An epoch is done; ``line`` goes to metrics.jsonl."""
+
+    def save(self, also: str | None) -> None:
+        """Write a checkpoint of :meth:`Trainer.state`."""
+
+    def stop_requested(self) -> int | None:
+        """The signal that asks to stop, or None."""
+
+
+@dataclass
+class TrainerOptions:
+    """Settings of the loop: images a batch, seed of order, augmentation and dropout, loader workers, minutes
+    between checkpoints (they are also written at the end of every phase), device."""
+
+    batch_size: int
+    seed: int
+    workers: int = 0
+    save_minutes: float = 5.0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+class Trainer:
+    """Walks the phases of a recipe over one training set.
+
+    Args:
+        networks, optimizers: one each a network.
+        walk: the phases.
+        dataset: training images; its labels are the given ones.
+        num_classes: C.
+        true_labels: (N,) for the logs alone, or None.
+        measure: called after epochs in which ``measure_at(epoch)``; gives entries for the epoch's line.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        optimizers: Sequence[torch.optim.Optimizer],
+        walk: PhaseWalk,
+        dataset: TrainImages,
+        num_classes: int,
+        options: TrainerOptions,
+        events: Events,
+        measure: Callable[[], dict[str, Any]],
+        measure_at: Callable[[int], bool],
+        true_labels: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.networks, self.optimizers, self.walk, self.dataset = list(networks), list(optimizers), walk, dataset
+        self.num_classes, self.options, self.events = num_classes, options, events
+        self.measure, self.measure_at, self.true_labels = measure, measure_at, true_labels
+        self.epoch, self.next_step = walk.first_epoch, 0
+        self.history: list[EpochSummary] = []
+        self.recorder = EpochRecorder(len(dataset.samples))
+        self.seconds = 0.0
+        self._saved = time.monotonic()
+
+    def fit(self) -> None:
+        """Train from where it stands to the end of the recipe.
+
+        Raises:
+            Interrupted: a signal asked to stop; everything was saved.
+            NumericalError: a loss is not finite.
+        """
+        while self.epoch < self.walk.epochs:
+            self._train_epoch()
+            self._close_epoch()
+
+    def _train_epoch(self) -> None:
+        started = time.monotonic()
+        before = self.seconds
+        position = self.walk.position(self.epoch)
+        method = self.walk.phases[position].method
+        if self.next_step == 0:
+            self.recorder = EpochRecorder(len(self.dataset.samples))
+            method.start_epoch(self.epoch)
+        for optimizer in self.optimizers:
+            set_rate(optimizer, self.walk.rate(self.epoch))
+        pin = self.options.device.type == "cuda"
+        loader = train_loader(
+            self.dataset, self.options.batch_size, self.epoch, self.next_step, self.options.workers, pin
+        )
+        steps = self.next_step + len(loader)
+        for batch in loader:
+            result = self._step(batch)
+            self.next_step += 1
+            self.seconds = before + time.monotonic() - started
+            self.events.step(
+                self.epoch, self.next_step, steps, [None if v is None else v.item() for v in result.losses]
+            )
+            self._save_if_due_or_asked(last_step=self.next_step == steps)
+
+    def _step(self, batch: Batch) -> StepResult:
+        device = self.options.device
+        method = self.walk.phases[self.walk.position(self.epoch)].method
+        images = {
+            view: tensor.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            for view, tensor in batch.images.items()
+        }
+        moved = Batch(batch.index, batch.labels.to(device), batch.camids.to(device), images)
+        outputs = []
+        for k, network in enumerate(self.networks):
+            network.train()
+            # Dropout is a function of (seed, network, epoch, step), so a resumed run has no generator to restore.
+            torch.manual_seed(stream_seed(self.options.seed, "dropout", k, self.epoch, self.next_step))
+            outputs.append(network(images["weak"]))
+        result = method.step(outputs, moved)
+        self._check_finite(result)
+        for loss, optimizer in zip(result.losses, self.optimizers):
+            if loss is None:
+                continue
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        self.recorder.add(batch.index, {**evidence(outputs), **result.records})
+        return result
+
+    def _check_finite(self, result: StepResult) -> None:
+        for k, loss in enumerate(result.losses):
+            if loss is not None and not bool(torch.isfinite(loss)):
+                rate = self.optimizers[k].param_groups[0]["lr"]
+                raise NumericalError(
+                    f"the loss of network {k} is {loss.item()} in epoch {self.epoch}, step {self.next_step} (learning "
+                    f"rate {rate:g}); no update was made with it and the last checkpoint is kept. Start again with a "
+                    "lower --lr, or with a lower --new_layer_mult"
+                )
+
+    def _save_if_due_or_asked(self, last_step: bool) -> None:
+        signal = self.events.stop_requested()
+        if signal is not None:
+            self.events.save(None)
+            raise Interrupted(
+                f"stopped by signal {signal} in epoch {self.epoch} after step {self.next_step}; everything is saved",
+                128 + signal,
+            )
+        if not last_step and time.monotonic() - self._saved > 60 * self.options.save_minutes > 0:
+            self._save(None)
+
+    def _save(self, also: str | None) -> None:
+        self.events.save(also)
+        self._saved = time.monotonic()
+
+    def _close_epoch(self) -> None:
+        epoch, position = self.epoch, self.walk.position(self.epoch)
+        phase = self.walk.phases[position]
+        records = self.recorder.arrays
+        state = phase.method.state_dict()
+        phase.method.end_epoch(records)
+        summary = summarize(epoch, position, records, self.dataset.labels, self.num_classes)
+        self.history.append(summary)
+        switched = self.walk.close(epoch, self.history)
+        line: dict[str, Any] = {**asdict(summary), "phase_name": phase.name}
+        line["lr"] = [group["lr"] for group in self.optimizers[0].param_groups]
+        line["method"] = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+        if self.true_labels is not None:
+            predicted = records["prediction"]
+            line["true_agreement"] = [float(v) for v in ((predicted == self.true_labels) & (predicted >= 0)).mean(axis=1)]
+        if switched:
+            line["next_phase"] = self.walk.phases[position + 1].name
+        if not phase.uses_given_labels:
+            line["warning"] = collapse_warning(self.history, self.walk.starts[position])
+        if self.measure_at(epoch) or epoch + 1 == self.walk.epochs:
+            line.update(self.measure())
+        line["seconds"] = round(self.seconds, 3)
+        self.events.epoch(line, records)
+        self.epoch, self.next_step, self.seconds = epoch + 1, 0, 0.0
+        finished = self.epoch == self.walk.epochs
+        due = time.monotonic() - self._saved >= 60 * self.options.save_minutes
+        if switched or finished or due:
+            self._save(f"phase_{position}" if switched or finished else None)
+        signal = self.events.stop_requested()
+        if signal is not None and not finished:
+            self._save(None)
+            raise Interrupted(f"stopped by signal {signal} after epoch {epoch}; everything is saved", 128 + signal)

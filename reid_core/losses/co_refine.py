@@ -1,0 +1,57 @@
+"""CORE: each network learns from the other's hard and soft prediction."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from reid_core.losses.self_refine import at_least_float32
+
+
+def co_refine_loss(
+    logits: Tensor,
+    peer_logits: Tensor,
+    soft_weight: float = 1.0,
+    agree_weight: float = 1.0,
+    disagree_weight: float = 1.0,
+) -> Tensor:
+    """``w * CE(logits, argmax peer) + soft_weight * H(softmax peer, softmax logits)``, one value a sample.
+
+    ``w`` is ``agree_weight`` where both networks predict the same class and ``disagree_weight`` elsewhere;
+    selective consistency is ``disagree_weight = 0``. The given label is not used.
+
+    Args:
+        logits: (B, C) float, before softmax.
+        peer_logits: (B, C) float, the other network's; detached here, it only teaches.
+        soft_weight: weight of the soft term (mu), at least 0.
+        agree_weight, disagree_weight: weights of the hard term, at least 0.
+
+    Returns:
+        (B,) float32 or better. The caller takes the mean over all B samples, also when some weights are 0.
+        The soft term is a cross-entropy: at least the peer's entropy, not 0, where both agree exactly.
+
+    Raises:
+        ValueError: shapes differ, or a weight is negative.
+
+    Reference:
+        M. Ye et al., "Collaborative Refining for Person Re-Identification With Label Noise",
+        IEEE Transactions on Image Processing 31, 2022, co-refining and selective consistency.
+
+    Differs from the authors' code:
+        the hard term is masked a sample at a time; theirs is averaged before the mask, which scales the
+        whole batch's loss, disagreeing samples included, by the agreement rate.
+    """
+    if logits.shape != peer_logits.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} and peer_logits {tuple(peer_logits.shape)} must agree in shape")
+    for name, weight in (("soft", soft_weight), ("agree", agree_weight), ("disagree", disagree_weight)):
+        if not weight >= 0.0:
+            raise ValueError(f"{name}_weight must be at least 0, got {weight}")
+    dtype = at_least_float32(logits)
+    peer_probs = functional.softmax(peer_logits.detach(), dim=1, dtype=dtype)
+    log_probs = functional.log_softmax(logits, dim=1, dtype=dtype)
+    taught = peer_logits.detach().argmax(dim=1)
+    agree = (logits.detach().argmax(dim=1) == taught).to(dtype)
+    hard = functional.nll_loss(log_probs, taught, reduction="none")
+    # A class the peer gives probability 0 contributes 0 even where this network's log-probability is -inf.
+    soft = -(peer_probs * log_probs.masked_fill(peer_probs == 0, 0.0)).sum(dim=1)
+    return (agree_weight * agree + disagree_weight * (1 - agree)) * hard + soft_weight * soft

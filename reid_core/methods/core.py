@@ -1,0 +1,91 @@
+"""CORE: two networks refine their own labels first, then teach each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from reid_core.losses.co_refine import co_refine_loss
+from reid_core.methods._plan import Plan
+from reid_core.methods._switch import ready_to_switch
+from reid_core.methods.self_refine import SelfRefine
+from reid_core.types import Batch, EpochRecords, NetOutput, Phase, StepResult
+
+
+@dataclass
+class CoRefine:
+    """Each network learns the other's hard and soft predictions; no given label is looked at.
+
+    Attributes:
+        soft_weight: weight of the soft term (mu).
+        agree_weight, disagree_weight: weights of the hard term where the networks agree and disagree.
+
+    Reference:
+        M. Ye et al., "Collaborative Refining for Person Re-Identification With Label Noise", IEEE TIP 31, 2022.
+
+    Differs from the authors' code:
+        selective consistency masks the hard term a sample at a time (see ``losses/co_refine.py``).
+    """
+
+    soft_weight: float = 1.0
+    agree_weight: float = 1.0
+    disagree_weight: float = 1.0
+    num_networks: int = 2
+
+    def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
+        """Mean co-refining loss of both networks, each with the other as its constant teacher."""
+        losses, rows, given = [], [], []
+        for k, output in enumerate(outputs):
+            peer = outputs[1 - k].logits
+            loss = co_refine_loss(output.logits, peer, self.soft_weight, self.agree_weight, self.disagree_weight)
+            losses.append(loss.mean())
+            rows.append(loss.detach())
+            with torch.no_grad():
+                given.append(functional.cross_entropy(output.logits.float(), batch.labels, reduction="none"))
+        predictions = [output.logits.detach().argmax(dim=1) for output in outputs]
+        records = {
+            "loss": torch.stack(rows),
+            "given_loss": torch.stack(given),
+            "refined_label": torch.stack(predictions[::-1]),
+            "selected": predictions[0] == predictions[1],
+        }
+        return StepResult(losses, records)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Nothing changes from epoch to epoch."""
+
+    def end_epoch(self, records: EpochRecords) -> None:
+        """Nothing is learnt from the records."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """No state."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """No state."""
+
+
+def recipe(
+    plan: Plan, soft_weight: float = 1.0, selective: bool = False, confidence_from: str = "base"
+) -> list[Phase]:
+    """SELF on both networks until the switch, then CORE."""
+    first = Phase(
+        "self_refine",
+        SelfRefine(2, confidence_from),
+        plan.last_switch,
+        plan.rate(second_phase=False),
+        min_epochs=plan.earliest if plan.switch is None else plan.last_switch,
+        end_when=ready_to_switch if plan.switch is None else None,
+    )
+    second = Phase(
+        "core",
+        CoRefine(soft_weight, disagree_weight=0.0 if selective else 1.0),
+        plan.epochs - plan.last_switch,
+        plan.rate(second_phase=True),
+        uses_given_labels=False,
+    )
+    return [first, second]

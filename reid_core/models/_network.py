@@ -1,0 +1,110 @@
+"""A timm backbone, a neck and a classifier become one network that gives ``NetOutput``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from reid_core.errors import UsageError
+from reid_core.models._neck import NECKS, build_neck, count_features, keep_last_resolution
+from reid_core.plugins import closest, load, names
+from reid_core.randomness import stream_seed
+from reid_core.types import NetOutput
+
+
+class Network(nn.Module):
+    """Images to logits and embedding.
+
+    Attributes:
+        backbone: (B, 3, H, W) to (B, F) pooled features.
+        neck: (B, F) to logits (B, C) and embedding (B, D).
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+
+    def forward(self, images: Tensor) -> NetOutput:
+        """(B, 3, H, W) float, normalised, to ``NetOutput``; the same in training and evaluation mode."""
+        logits, embedding = self.neck(torch.flatten(self.backbone(images), 1))
+        return NetOutput(logits, embedding)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters of the ``backbone`` and of the ``new`` layers."""
+
+        def trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+            return [p for p in parameters if p.requires_grad]
+
+        return {"backbone": trainable(self.backbone.parameters()), "new": trainable(self.neck.parameters())}
+
+
+def build_network(
+    arch: str,
+    num_classes: int,
+    *,
+    neck: str = "bnneck",
+    neck_dim: int = 512,
+    image_size: tuple[int, int] = (256, 128),
+    pretrained: bool = False,
+    seed: int = 0,
+    position: int = 0,
+) -> Network:
+    """Build network number ``position`` of a run.
+
+    Args:
+        arch: a module of ``reid_core.models`` with ``build``, or any timm name.
+        num_classes: C.
+        neck: fc512, bnneck or none.
+        neck_dim: width of the fc512 neck.
+        image_size: (height, width) of the images that it will see.
+        pretrained: ask timm's hub for ImageNet weights. This uses the network.
+        seed, position: the initial weights depend on both, so that two networks differ.
+
+    Raises:
+        UsageError: unknown name (the closest are offered), a size the architecture cannot take, or no network.
+    """
+    if neck not in NECKS:
+        raise UsageError(f"--neck must be one of {', '.join(NECKS)}, got {neck!r}")
+    height, width = image_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, "init", position))
+        backbone = _backbone(arch, image_size, pretrained)
+        if neck == "bnneck":
+            keep_last_resolution(backbone)
+        try:
+            features = count_features(backbone, height, width)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise UsageError(
+                f"--arch {arch} cannot take images of {height} x {width}: {error}; choose another --image_size"
+            ) from error
+        return Network(backbone, build_neck(neck, features, neck_dim, num_classes))
+
+
+def _backbone(arch: str, image_size: tuple[int, int], pretrained: bool) -> nn.Module:
+    if arch in names("reid_core.models"):
+        module: nn.Module = load("reid_core.models", arch).build(image_size=image_size)
+        return module
+    known = timm.list_models()
+    if arch.split(".")[0] not in known:
+        raise UsageError(
+            f"--arch {arch}: timm has no such architecture.{closest(arch, known)} "
+            "timm.list_models() in Python lists all of them"
+        )
+    config = timm.models.get_pretrained_cfg(arch)
+    options = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return timm.create_model(arch, pretrained=pretrained, num_classes=0, **options)
+    except Exception as error:
+        if not pretrained:
+            raise UsageError(f"--arch {arch}: timm could not build it for images of {image_size}: {error}") from error
+        raise UsageError(
+            f"--weights imagenet: the weights of {arch} could not be fetched ({type(error).__name__}: {error}). "
+            "Without a network, download a state dict elsewhere and give it as --weights FILE, or use --weights none"
+        ) from error
