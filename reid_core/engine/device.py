@@ -1,0 +1,39 @@
+"""Which device a run uses."""
+
+from __future__ import annotations
+
+import torch
+
+from reid_core.errors import UsageError
+
+
+def choose_device(name: str, gpu: str | None) -> torch.device:
+    """The device for ``--device`` and ``--gpu``; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: the device is not there, or ``--gpu`` is not one number.
+    """
+    if gpu is not None:
+        return _numbered(gpu)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no CUDA device; use --device cpu, or see reid-core info")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: torch finds no MPS device; use --device cpu")
+    return torch.device(name)
+
+
+def _numbered(gpu: str) -> torch.device:
+    try:
+        number = int(gpu)
+    except ValueError:
+        raise UsageError(
+            f"--gpu takes one device number, got {gpu!r}; training on several GPUs is started with torchrun, one a process"
+        ) from None
+    if number == -1:
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if not 0 <= number < count:
+        raise UsageError(f"--gpu {number}: torch finds {count} CUDA devices here; --gpu -1 is the CPU")
+    return torch.device("cuda", number)

@@ -1,0 +1,83 @@
+"""What a setting that was left open becomes: by schedule, data set and augmentation."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from types import ModuleType
+from typing import Any
+
+from reid_core.config import TrainConfig
+from reid_core.errors import UsageError
+from reid_core.methods._plan import Plan, make_plan
+from reid_core.plugins import load
+from reid_core.types import Phase
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """``config`` with every None decided; what was given stays.
+
+    Raises:
+        UsageError: settings that exclude each other, or a number out of range.
+    """
+    published = config.schedule != "default"
+    paper = config.schedule == "paper"
+    noise = "patterned" if config.pattern else config.noise
+    ratio = 0.0 if config.labels is not None else config.noise_ratio
+    filled = config.replace(
+        noise=noise,
+        noise_ratio=ratio,
+        lr=(0.1 if paper else 0.01) if config.lr is None else config.lr,
+        new_layer_mult=(1.0 if paper else 10.0) if config.new_layer_mult is None else config.new_layer_mult,
+        neck=("fc512" if published else "bnneck") if config.neck is None else config.neck,
+        switch=("" if published else "auto") if config.switch is None else config.switch,
+        flip=config.augment == "reid" if config.flip is None else config.flip,
+    )
+    _check(filled)
+    plan = make_plan(filled.schedule, filled.epochs, filled.switch or "")
+    every = math.ceil(plan.epochs / 10) if filled.eval_every is None else filled.eval_every
+    return filled.replace(eval_every=every)
+
+
+def _check(config: TrainConfig) -> None:
+    bounds = {
+        "noise_ratio": (0.0, 1.0),
+        "max_bad_images": (0.0, 1.0),
+        "batchsize": (2, math.inf),
+        "soft_weight": (0.0, math.inf),
+        "momentum": (0.0, 1.0),
+        "weight_decay": (0.0, math.inf),
+        "workers": (0, math.inf),
+        "max_rank": (1, math.inf),
+        "neck_dim": (1, math.inf),
+        "save_minutes": (0.0, math.inf),
+    }
+    for key, (low, high) in bounds.items():
+        value = getattr(config, key)
+        if not low <= value <= high:
+            limit = f"in [{low}, {high}]" if math.isfinite(high) else f"at least {low}"
+            raise UsageError(f"--{key} must be {limit}, got {value}")
+    for key in ("lr", "new_layer_mult"):
+        value = getattr(config, key)
+        if not (value > 0 and math.isfinite(value)):
+            raise UsageError(f"--{key} must be a positive number, got {value}")
+    if min(config.image_size) < 8:
+        raise UsageError(f"--image_size must be at least 8 x 8 pixels, got {config.image_size}")
+    if config.stage2 != bool(config.from_self):
+        raise UsageError("--stage2 and --from_self belong together: a run, or one weight file a network, to start from")
+
+
+def plan_of(config: TrainConfig) -> Plan:
+    """The plan of a resolved configuration."""
+    return make_plan(config.schedule, config.epochs, config.switch or "")
+
+
+def recipe_of(config: TrainConfig) -> list[Phase]:
+    """The phases of the configured method; its hyperparameters are the settings its ``recipe`` has parameters for."""
+    module = load("reid_core.methods", config.method)
+    return list(module.recipe(plan_of(config), **_hyperparameters(module, config)))
+
+
+def _hyperparameters(module: ModuleType, config: TrainConfig) -> dict[str, Any]:
+    wanted = list(inspect.signature(module.recipe).parameters)[1:]
+    return {name: getattr(config, name) for name in wanted if hasattr(config, name)}

@@ -1,0 +1,66 @@
+"""What becomes of the trainer's events: lines, records, TensorBoard and checkpoints in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+from tensorboardX import SummaryWriter
+
+from reid_core.engine.run_folder import RunFolder
+from reid_core.engine.signals import StopRequest
+from reid_core.engine.state import pack
+from reid_core.engine.trainer import Trainer
+
+if TYPE_CHECKING:
+    from reid_core.engine.experiment import Reporter
+
+
+class RunEvents:
+    """Writes a run's folder and passes on to the screen; the ``Events`` of a trainer."""
+
+    def __init__(self, run: RunFolder, reporter: Reporter, stop: StopRequest, identity: Mapping[str, Any]) -> None:
+        self.run, self.reporter, self.stop, self.identity = run, reporter, stop, identity
+        self.trainer: Trainer | None = None
+        self.writer: SummaryWriter | None = None
+
+    def watch(self, trainer: Trainer) -> None:
+        """The trainer whose state is saved."""
+        self.trainer = trainer
+
+    def step(self, epoch: int, step: int, steps: int, losses: Sequence[float | None]) -> None:
+        """Pass on to the screen."""
+        self.reporter.step(epoch, step, steps, losses)
+
+    def epoch(self, line: dict[str, Any], records: Mapping[str, NDArray[Any]]) -> None:
+        """Write the epoch's line, records and curves."""
+        self.run.append_metrics(line)
+        self.run.write_records(line["epoch"], records)
+        self.run.set_status("running", epoch=line["epoch"])
+        self._curves(line)
+        self.reporter.epoch(line)
+
+    def save(self, also: str | None) -> None:
+        """Write a checkpoint."""
+        if self.trainer is None:
+            raise RuntimeError("save() before watch()")
+        arrays, values = pack(self.trainer)
+        self.run.checkpoints.save(arrays, {**values, "identity": dict(self.identity)}, also=also)
+
+    def stop_requested(self) -> int | None:
+        """The first signal that came."""
+        return self.stop.requested
+
+    def _curves(self, line: Mapping[str, Any]) -> None:
+        epoch = line["epoch"]
+        if self.writer is None:
+            self.writer = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=epoch)
+        for name in ("losses", "given_loss", "given_agreement", "true_agreement", "distinct", "confidence", "lr"):
+            for k, value in enumerate(line.get(name, ())):
+                self.writer.add_scalar(f"{name}/{k}", value, epoch)
+        self.writer.add_scalar("agreement", line["agreement"], epoch)
+        for k, result in enumerate(line.get("evaluation", {}).get("networks", ())):
+            for name in ("mAP", "rank1"):
+                self.writer.add_scalar(f"{name}/{k}", result[name], epoch)
+        self.writer.flush()
