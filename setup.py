@@ -22,7 +22,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError, SetupError
+from setuptools.errors import SetupError
 
 MODES = ("auto", "none", "cpu", "cuda")
 MODE = os.environ.get("REID_CORE_BUILD") or "auto"
@@ -45,6 +45,19 @@ ABI3 = (
 
 class Skipped(Exception):
     """Why something is not built."""
+
+
+def explain(error: BaseException) -> str:
+    """A failed build in one line; the compiler's own words are on the screen already."""
+    if isinstance(error, Skipped):
+        return str(error)
+    text = str(error)[:300]
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, subprocess.CalledProcessError):
+            text = f"{inner.cmd[0]} failed with exit code {inner.returncode}"
+        inner = inner.__cause__ or inner.__context__
+    return f"{text}; a C++17 compiler (Debian: g++) is needed"
 
 
 def cython_modules() -> list[Extension]:
@@ -189,8 +202,8 @@ class BuildExt(build_ext):
             try:
                 self.build_extension(extension)
                 built.append(extension)
-            except (BaseError, Skipped, OSError) as error:
-                self.skip(extension.name, f"{type(error).__name__}: {error}")
+            except Exception as error:  # each version of setuptools has its own way of missing a compiler
+                self.skip(extension.name, explain(error))
         self.extensions = built
 
     def build_extension(self, extension: Extension) -> None:
