@@ -40,7 +40,7 @@ class Split:
     Attributes:
         dataset: the reader's name.
         root: the folder that ``Sample.path`` is relative to.
-        train_folder: the training folder relative to ``root`` ("" for ``root``): label files name images relative to it.
+        train_folder: the training folder relative to ``root`` ("" for ``root``): label files name images from there.
         train, query, gallery: sorted by path.
         protocol: how query and gallery are ranked.
     """

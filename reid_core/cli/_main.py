@@ -91,7 +91,14 @@ def guarded(work: object, show_stack: bool, program: str) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if show_stack or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
+        if show_stack or error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EROFS,
+            errno.EACCES,
+            errno.EPERM,
+            errno.EFBIG,
+        ):
             raise
         where = printable(error.filename or "")
         sys.stderr.write(

@@ -1,0 +1,93 @@
+"""What goes into a ranking is checked here, once, before any compiled code sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+JUNK_PID = -1
+
+
+class NotANumberError(ValueError):
+    """A distance is NaN.
+
+    Attributes:
+        row: query. column: gallery image; both counted from 0.
+    """
+
+    def __init__(self, row: int, column: int) -> None:
+        self.row = row
+        self.column = column
+        super().__init__(
+            f"distmat[{row}, {column}] is NaN (query {row}, gallery image {column}): "
+            "look for NaN in the embeddings of these two images"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.row, self.column)
+
+
+class NoMatchError(ValueError):
+    """No query has a match among the images kept for it."""
+
+
+def identities(name: str, values: ArrayLike, size: int, unit: str) -> NDArray[np.int64]:
+    """``values`` as (size,) contiguous int64.
+
+    Raises:
+        TypeError: not integers. ValueError: not one a query or gallery image, or beyond 64 bits.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1 or len(array) != size:
+        raise ValueError(
+            f"{name} must have one entry for each of the {size} {unit} of distmat, got shape {array.shape}"
+        )
+    if array.size == 0:
+        return np.zeros(0, dtype=np.int64)  # an empty list has no integer type
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name} must be integers, got {array.dtype}; use .astype(numpy.int64) if it holds whole numbers"
+        )
+    if array.dtype.kind == "u" and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} holds {int(array.max())}, beyond 64-bit signed integers")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def distances(distmat: ArrayLike) -> NDArray[Any]:
+    """``distmat`` as a 2-d array of a type whose order survives conversion to float32 or float64; not copied.
+
+    Raises:
+        TypeError: not real numbers of at most 64 bits. ValueError: not 2-d, or without queries.
+    """
+    array = np.asarray(distmat)
+    if array.ndim != 2:
+        raise ValueError(f"distmat must be (num_query, num_gallery), got shape {array.shape}")
+    if array.shape[0] == 0:
+        raise ValueError(f"distmat has no query: its shape is {array.shape}")
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if not ((kind == "f" and size <= 8) or (kind in "iu" and size <= 4) or kind == "b"):
+        raise TypeError(
+            f"distmat must be float16, float32 or float64 (or integers of at most 32 bits), got {array.dtype}"
+        )
+    return array
+
+
+def real_type(array: NDArray[Any]) -> type[np.float32] | type[np.float64]:
+    """The type that ``array`` is compared in: its values fit without rounding."""
+    exact_in_float32 = np.can_cast(array.dtype, np.float32, "safe")
+    return np.float32 if exact_in_float32 else np.float64
+
+
+def count(name: str, value: int) -> int:
+    """``value`` as an int of at least 1.
+
+    Raises:
+        TypeError: not a whole number. ValueError: less than 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)

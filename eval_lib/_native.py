@@ -1,0 +1,67 @@
+"""Finds the compiled twin, or says why there is none."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import logging
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+def build_record() -> dict[str, Any]:
+    """What the build wrote of itself (``eval_lib/_build.json``); empty where the package was never built."""
+    try:
+        text = Path(__file__).with_name("_build.json").read_text(encoding="utf-8")
+        record = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+@functools.cache
+def _load() -> tuple[ModuleType | None, str]:
+    """The compiled module, or the reason why it is missing."""
+    try:
+        return importlib.import_module("eval_lib._rank"), ""
+    except ImportError as error:
+        skipped = build_record().get("skipped", {}).get("eval_lib._rank")
+        if skipped:
+            return None, str(skipped)
+        if isinstance(error, ModuleNotFoundError):
+            return None, "it was never built here: run `pip install .` or `python setup.py build_ext --inplace`"
+        return None, f"it was built for another machine or Python: {error}"
+
+
+def why_missing() -> str:
+    """Why the compiled ranking is not there; an empty string where it is."""
+    return _load()[1]
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    logger.warning(
+        "ranking runs in plain Python, many times slower: the compiled eval_lib._rank is missing (%s)", reason
+    )
+
+
+def choose(backend: str) -> ModuleType | None:
+    """The compiled module for ``native``, None for ``python``, and for ``auto`` what there is, with one warning.
+
+    Raises:
+        ValueError: an unknown name. RuntimeError: ``native`` was asked for and is missing; the message says why.
+    """
+    if backend not in ("auto", "native", "python"):
+        raise ValueError(f"backend must be auto, native or python, got {backend!r}")
+    if backend == "python":
+        return None
+    module, reason = _load()
+    if module is None:
+        if backend == "native":
+            raise RuntimeError(f"backend native was asked for, but eval_lib._rank is missing: {reason}")
+        _warn_once(reason)
+    return module
