@@ -302,6 +302,7 @@ def _result(config: TrainConfig, data: TrainingData, run: RunFolder, walk: Phase
         "switch": walk.starts[-1] if len(walk.starts) > 1 else None,
         "num_train_images": len(data.split.train),
         "num_train_identities": data.num_classes,
+        "class_names": list(data.class_names),
         "num_skipped_images": data.skipped,
         "seconds": round(sum(line["seconds"] for line in lines), 3),
     }

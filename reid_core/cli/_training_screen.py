@@ -1,0 +1,124 @@
+"""What a training run shows: one bar, one line an epoch, a table at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from reid_core.cli._screen import result, say, table, warn
+from reid_core.engine.phases import PhaseWalk
+from reid_core.engine.training_data import TrainingData
+
+
+class TrainingScreen:
+    """The ``Reporter`` of the command line."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[Any] | None = None
+        self.epochs = 0
+        self.folder = Path()
+
+    def started(self, data: TrainingData, walk: PhaseWalk, folder: Path, first_epoch: int) -> None:
+        """What will be trained on, and where it lies."""
+        split, labels = data.split, data.labels
+        self.epochs, self.folder = walk.epochs, folder
+        wrong = "" if labels.clean is None else f", {1 - labels.clean.mean():.1%} of them made wrong ({labels.kind})"
+        wrong = "" if labels.kind == "none" else wrong
+        source = " from the label file" if labels.kind == "file" else ""
+        say(
+            f"{split.dataset}: {len(split.train)} training images of {data.num_classes} identities, labels{source}{wrong}; "
+            f"{len(split.query)} query and {len(split.gallery)} gallery images, protocol {split.protocol}"
+        )
+        names = " then ".join(f"{phase.name} ({phase.epochs} epochs at most)" for phase in walk.phases[walk.first :])
+        begins = f", going on at epoch {first_epoch}" if first_epoch > walk.first_epoch else ""
+        say(f"{walk.epochs} epochs: {names}{begins}; run folder {folder}")
+
+    def working(self, title: str) -> Callable[[int, int], None]:
+        """A bar of its own for work that is not training."""
+        if not sys.stderr.isatty():
+            return lambda done, total: None
+        bar = tqdm(desc=title, leave=False, dynamic_ncols=True)
+
+        def tick(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            if done >= total:
+                bar.close()
+
+        return tick
+
+    def step(self, epoch: int, step: int, steps: int, losses: Sequence[float | None]) -> None:
+        """Move the one bar over all steps of the run."""
+        if not sys.stderr.isatty():
+            return
+        if self.bar is None:
+            done = epoch * steps + step - 1
+            self.bar = tqdm(total=self.epochs * steps, initial=done, unit="step", dynamic_ncols=True, leave=False)
+        self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+        self.bar.update(1)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """One line: losses, agreement with the given labels, rate, and the measurement where there is one."""
+        parts = [
+            f"epoch {line['epoch'] + 1:>3}/{self.epochs} {line['phase_name']:<11}",
+            "loss " + " ".join(f"{value:.3f}" for value in line["losses"]),
+            "given " + " ".join(f"{value:.1%}" for value in line["given_agreement"]),
+        ]
+        if len(line["losses"]) > 1:
+            parts.append(f"agree {line['agreement']:.1%}")
+        parts.append("lr " + "/".join(f"{value:g}" for value in dict.fromkeys(line["lr"])))
+        if "evaluation" in line:
+            nets = line["evaluation"]["networks"]
+            parts.append("rank-1 " + " ".join(f"{100 * net['rank1']:.1f}" for net in nets))
+            parts.append("mAP " + " ".join(f"{100 * net['mAP']:.1f}" for net in nets))
+        say("  ".join(parts))
+        if line.get("next_phase"):
+            say(f"from the next epoch on: {line['next_phase']}")
+        if line.get("warning"):
+            warn(line["warning"])
+        if self.bar is not None and line["epoch"] + 1 == self.epochs:
+            self.bar.close()
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        say(text)
+
+    @staticmethod
+    def summary(folder: Path, as_json: bool) -> None:
+        """The table at the end and where everything lies."""
+        body = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        if as_json:
+            result(json.dumps(body, indent=1))
+            return
+        if "mAP" in body:
+            rows = [(f"network {k}", *_percent(net)) for k, net in enumerate(body["networks"])]
+            if body.get("ensemble"):
+                rows.append(("both", *_percent(body["ensemble"])))
+            result(table(("", "rank-1", "rank-5", "rank-10", "mAP", "mINP"), rows))
+            result(f"percent, {body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid")
+        result(f"\neverything lies in {folder}:")
+        for name, what in _FILES.items():
+            if (folder / name).exists():
+                result(f"  {name:<22} {what}")
+
+
+_FILES = {
+    "result.json": "these figures and more",
+    "suspected_labels.csv": "the training images whose label looks wrong, worst first",
+    "labels.csv": "the labels trained on",
+    "metrics.jsonl": "a line an epoch",
+    "loss.png": "losses and agreement over the epochs",
+    "cmc.png": "rank-k over k",
+    "tensorboard": "the same curves: tensorboard --logdir",
+    "checkpoints": "networks and training state",
+    "config.json": "every setting, the command and the versions",
+}
+
+
+def _percent(net: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{100 * net[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP", "mINP"))
