@@ -43,7 +43,8 @@ class Layout:
         find_folders: released folders by split, or None, where their names differ between releases.
         list_images: image paths by split, where more than the folders decides.
         absent_are_distractors: gallery identities without a query are distractors.
-        protocol: how query and gallery are ranked.
+        protocol: how query and gallery are ranked, from the training records.
+        folder_of: name of the identity folder of a file name in the prepared layout.
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class Layout:
     list_images: Lists | None = None
     absent_are_distractors: bool = False
     protocol: Callable[[Sequence[Sample]], str] = field(default=lambda samples: "market1501")
+    folder_of: Callable[[str], str] = field(default=lambda name: name.split("_", 1)[0])
 
 
 def misfit(name: str, layout: str, pattern: str, why: str = "") -> DataError:

@@ -1,0 +1,191 @@
+"""A released data set becomes ``train_all, train, val, query, gallery, multi-query`` with one folder an identity.
+
+The layout is that of the preparation script everybody uses, without its leak: ``val`` gets the first image (by name)
+of every identity with two or more, and ``train`` never does, however often the command is run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid_core import plugins
+from reid_core.data._find import PACKAGE, resolve_name
+from reid_core.data._layout import Layout
+from reid_core.errors import CheckpointError, UsageError
+from reid_core.prepare import _journal, _manifest
+from reid_core.prepare._journal import Journal
+from reid_core.prepare._place import MODES, place_all
+from reid_core.prepare._plan import Item, digest, plan_released
+from reid_core.prepare._source import FolderSource, Source, locate, open_source
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What ``prepare`` made or found.
+
+    Attributes:
+        dataset: reader's name.
+        out: the folder.
+        already: it was complete before; nothing was changed.
+        counts: (images, identities) by split.
+        published: the same as the owners publish them; None where unknown.
+        missing: files of the manifest that are no longer there (only looked at when ``already``).
+    """
+
+    dataset: str
+    out: Path
+    already: bool
+    counts: Mapping[str, tuple[int, int]]
+    published: Mapping[str, tuple[int | None, int | None]]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def differing(self) -> list[str]:
+        """Splits whose counts differ from the published ones."""
+        return [
+            split
+            for split, found in self.counts.items()
+            if any(
+                p is not None and p != f for f, p in zip(found, self.published.get(split, (None, None)), strict=True)
+            )
+        ]
+
+
+def prepare(
+    dataset: str,
+    src: str | Path,
+    out: str | Path,
+    *,
+    mode: str = "copy",
+    options: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Make the training layout of a released data set; go on with, or leave alone, what is there already.
+
+    Args:
+        dataset: name as users type it.
+        src: the released folder, its .zip, or a folder that holds it.
+        out: a new or empty folder, or one that this function began.
+        mode: ``copy``; ``hardlink`` and ``symlink`` leave the images where they are; ``move`` empties the source:
+            an image with two places (train_all and train or val) is moved to the first and hard-linked, or else
+            copied, to the second.
+        options: what a data set needs to know besides (CUHK03: ``images``, ``protocol``, ``test_split``).
+        progress: called with (placed, total).
+
+    Raises:
+        UsageError: unknown data set or mode, a mode that the source cannot give, an ``out`` that is not ours or
+            was made from something else.
+        DataError: the source is not the data set, names or archive are refused, images are empty or damaged.
+        CheckpointError: not enough space.
+        OSError: the disk is full after all, or may not be written.
+    """
+    src, out = Path(src), Path(out)
+    name = resolve_name(dataset)
+    layout = getattr(plugins.load(PACKAGE, name), "LAYOUT", None)
+    if not isinstance(layout, Layout):
+        raise UsageError(f"data set {dataset!r} has no released layout to prepare.")
+    if mode not in MODES:
+        raise UsageError(f"--mode must be one of {', '.join(MODES)}, got {mode!r}.{plugins.closest(mode, MODES)}")
+    found = _journal.load(out)
+    wanted = Journal("working", name, repr(sorted((options or {}).items())), os.path.realpath(src), "", mode, "", ())
+    if found is not None and found.mode == "move" and _same_start(found, wanted):
+        if found.state == "complete":
+            return _already(layout, out, None)
+        top = Path(found.source, found.top)
+        source: Source = FolderSource(top)
+        items: list[Item] = list(found.items)
+        wanted = Journal(**{**vars(wanted), "top": found.top, "plan": found.plan})
+    else:
+        source, items, top_name = _planned(layout, src, options or {})
+        wanted = Journal(**{**vars(wanted), "top": top_name, "plan": digest(items)})
+    if found is not None:
+        _journal.require_same(out, found, wanted)
+        if found.state == "complete":
+            return _already(layout, out, items)
+    _check_mode(source, items, out, mode)
+    _check_space(items, source, out, mode)
+    source.verify(sorted({item.source for item in items}))
+    return _carry_out(layout, source, items, out, wanted, progress)
+
+
+def _same_start(found: Journal, wanted: Journal) -> bool:
+    """Whether both began with the same words; a half-moved source can say no more than that."""
+    return all(getattr(found, n) == getattr(wanted, n) for n in ("dataset", "options", "source", "mode"))
+
+
+def _planned(layout: Layout, src: Path, options: Mapping[str, str]) -> tuple[Source, list[Item], str]:
+    source, top = locate(layout, open_source(src), options.get("images", ""))
+    return source, plan_released(layout, source), top
+
+
+def _carry_out(
+    layout: Layout, source: Source, items: list[Item], out: Path, wanted: Journal, progress: Progress | None
+) -> Prepared:
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    with _journal.locked(out):
+        _journal.remove_leftovers(out)
+        try:
+            _journal.save(out, _journal.working(wanted, items))
+        except OSError:
+            for folder in made:  # nothing is left of a start that failed
+                folder.rmdir()
+            raise
+        rows = _manifest.rows_of(items, place_all(items, source, out, wanted.mode, progress))
+        _manifest.write(out, rows)
+        if hasattr(os, "sync"):  # the images reach the disk before the note that they are there
+            os.sync()
+        _journal.save(out, _journal.complete(wanted))
+    return Prepared(layout.dataset, out, False, _manifest.count(layout, rows), layout.published)
+
+
+def _already(layout: Layout, out: Path, items: list[Item] | None) -> Prepared:
+    rows = _manifest.read(out)
+    sizes = {item.target: item.size for item in items or ()}
+    missing = []
+    for row in rows:
+        path = out / row.path
+        if not path.is_file() or sizes.get(row.path, -1) not in (-1, path.stat().st_size):
+            missing.append(row.path)
+    return Prepared(layout.dataset, out, True, _manifest.count(layout, rows), layout.published, tuple(missing))
+
+
+def _nearest(path: Path) -> Path:
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def _check_mode(source: Source, items: list[Item], out: Path, mode: str) -> None:
+    """Refuse a mode that cannot work before anything is written."""
+    if mode == "copy":
+        return
+    paths = [source.on_disk(item.source) for item in items]
+    if not isinstance(source, FolderSource) or None in paths:
+        raise UsageError(f"--mode {mode} needs files on disk, and {source.where} is an archive: use --mode copy.")
+    if mode == "hardlink" and source.root.stat().st_dev != _nearest(out).stat().st_dev:
+        raise UsageError(
+            f"--mode hardlink cannot reach from {source.where} to {out}: they are on different file systems. "
+            "Use --mode copy or symlink."
+        )
+    links = [str(path) for path in paths if path is not None and path.is_symlink()]
+    if mode == "move" and links:
+        raise UsageError(f"--mode move: {len(links)} images are links ({links[0]}); use --mode copy or symlink.")
+
+
+def _check_space(items: list[Item], source: Source, out: Path, mode: str) -> None:
+    """Refuse to start where the bytes cannot fit."""
+    place = _nearest(out)
+    crosses = isinstance(source, FolderSource) and source.root.stat().st_dev != place.stat().st_dev
+    if mode == "copy" or (mode == "move" and crosses):
+        need = sum(item.size for item in items if item.size > 0 and not (out / item.target).exists())
+        free = shutil.disk_usage(place).free
+        if need > free:
+            raise CheckpointError(
+                f"{out} needs {need:,} bytes and its file system has {free:,} free: nothing was written. Free some "
+                "space, choose another OUT, or use --mode hardlink or symlink with an unpacked folder."
+            )
