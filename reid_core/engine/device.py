@@ -37,3 +37,13 @@ def _numbered(gpu: str) -> torch.device:
     if not 0 <= number < count:
         raise UsageError(f"--gpu {number}: torch finds {count} CUDA devices here; --gpu -1 is the CPU")
     return torch.device("cuda", number)
+
+
+def check_bf16(device: torch.device) -> None:
+    """Refuse bfloat16 where the device cannot compute with it.
+
+    Raises:
+        UsageError: names the device.
+    """
+    if device.type == "mps" or (device.type == "cuda" and not torch.cuda.is_bf16_supported()):
+        raise UsageError(f"--amp bf16: {device} does not support bfloat16; use --amp off")

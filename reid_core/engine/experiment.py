@@ -18,7 +18,7 @@ from reid_core.data._find import find_root, resolve_name
 from reid_core.data._labels import write_labels
 from reid_core.data._transforms import eval_transform, train_transform
 from reid_core.engine.checkpoint import read_checkpoint
-from reid_core.engine.device import choose_device
+from reid_core.engine.device import check_bf16, choose_device
 from reid_core.engine.evaluate import EvaluationOptions, evaluate
 from reid_core.engine.optim import build_optimizer
 from reid_core.engine.phases import PhaseWalk
@@ -32,7 +32,7 @@ from reid_core.engine.trainer import Trainer, TrainerOptions
 from reid_core.engine.training_data import TrainingData, training_labels, usable
 from reid_core.errors import DataError, UsageError
 from reid_core.models._network import Network, build_network
-from reid_core.models.weights import load_weights
+from reid_core.models._weights import load_weights
 from reid_core.noise.patterned import second_labels
 from reid_core.plugins import load
 from reid_core.types import Sample, Split
@@ -100,6 +100,8 @@ def run_training(
     """
     settings = resolve(config)
     device = choose_device(settings.device, settings.gpu)
+    if settings.amp == "bf16":
+        check_bf16(device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     recipe = recipe_of(settings)
@@ -213,7 +215,9 @@ def _trainer(
     ]
     transform = train_transform(config.augment, config.image_size)
     dataset = TrainImages(data.split.root, data.split.train, data.labels.given, transform, config.seed)
-    options = TrainerOptions(config.batchsize, config.seed, config.workers, config.save_minutes, device)
+    options = TrainerOptions(
+        config.batchsize, config.seed, config.workers, config.save_minutes, device, config.amp == "bf16"
+    )
     events = RunEvents(run, reporter, stop, identity)
     measurable = bool(data.split.query and data.split.gallery)
     evaluation = evaluation_options(config)

@@ -21,7 +21,7 @@ from reid_core.engine.records import EpochRecorder, evidence
 from reid_core.errors import Interrupted, NumericalError
 from reid_core.models._network import Network
 from reid_core.randomness import stream_seed
-from reid_core.types import Batch, EpochSummary, StepResult
+from reid_core.types import Batch, EpochSummary, NetOutput, StepResult
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,15 @@ class Events(Protocol):
 @dataclass
 class TrainerOptions:
     """Settings of the loop: images a batch, seed of order, augmentation and dropout, loader workers, minutes
-    between checkpoints (they are also written at the end of every phase), device."""
+    between checkpoints (they are also written at the end of every phase), device, and whether forward passes
+    run in bfloat16 where torch's autocast deems that safe (weights, logits and losses stay float32)."""
 
     batch_size: int
     seed: int
     workers: int = 0
     save_minutes: float = 5.0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bf16: bool = False
 
 
 class Trainer:
@@ -136,7 +138,9 @@ class Trainer:
             network.train()
             # Dropout is a function of (seed, network, epoch, step), so a resumed run has no generator to restore.
             torch.manual_seed(stream_seed(self.options.seed, "dropout", k, self.epoch, self.next_step))
-            outputs.append(network(images["weak"]))
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.options.bf16):
+                output = network(images["weak"])
+            outputs.append(NetOutput(output.logits.float(), output.embedding.float()))
         result = method.step(outputs, moved)
         self._check_finite(result)
         for loss, optimizer in zip(result.losses, self.optimizers):
