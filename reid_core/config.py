@@ -54,7 +54,7 @@ class TrainConfig:
                             choices=("reference", "paper", "default"))
     epochs: int | None = setting(None, "length of a run with --schedule default", "method")
     switch: str | None = setting(None, "first epoch of CORE's phase, or auto (the default of --schedule default)", "method")
-    selective: bool = setting(False, "CORE: no hard term where the networks disagree", "method")
+    selective: bool = setting(False, "CORE: no hard term where the networks disagree", "method", negatable=True)
     soft_weight: float = setting(1.0, "CORE: weight of the soft term", "method")
     confidence_from: str = setting("base", "SELF: loss that the confidence is made of", "method",
                                    choices=("base", "combined"))
@@ -76,7 +76,8 @@ class TrainConfig:
 
     eval_every: int | None = setting(None, "epochs between measurements, 0: only at the end (default: a tenth of the run)",
                                      "evaluation")
-    flip: bool | None = setting(None, "measure with mirror images too (default: where training flips)", "evaluation")
+    flip: bool | None = setting(None, "measure with mirror images too (default: where training flips)", "evaluation",
+                                negatable=True)
     max_rank: int = setting(50, "length of the CMC", "evaluation")
 
     out: str = setting("runs", "folder for run folders", "run", alias="model_dir")

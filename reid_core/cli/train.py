@@ -46,6 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
             shown = " ".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
             text += f" (default: {shown})"
         group.add_argument(*names, dest=item.name, default=argparse.SUPPRESS, help=text, **_options(item, hints))
+        if item.metadata.get("negatable"):
+            group.add_argument(
+                f"--no_{item.name}", dest=item.name, action="store_false", default=argparse.SUPPRESS, help="the opposite"
+            )
 
 
 def _options(item: dataclasses.Field[Any], hints: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +57,7 @@ def _options(item: dataclasses.Field[Any], hints: dict[str, Any]) -> dict[str, A
     choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kind = next(choice for choice in choices if choice is not type(None))
     if kind is bool:
-        return {"action": argparse.BooleanOptionalAction if item.name in ("flip", "selective") else "store_true"}
+        return {"action": "store_true"}
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)
         if inner[-1] is Ellipsis:
