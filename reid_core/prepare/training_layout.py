@@ -120,6 +120,7 @@ def prepare(
         if found.state == "complete":
             return _already(layout, out, items, _published(layout, options))
     _check_mode(source, items, out, mode)
+    _check_apart(source, items, out)
     _check_space(items, source, out, mode)
     source.verify(sorted({item.source for item in items}))
     rows = _carry_out(source, items, out, wanted, progress)
@@ -216,6 +217,15 @@ def _check_mode(source: Source, items: list[Item], out: Path, mode: str) -> None
     links = [str(path) for path in paths if path is not None and path.is_symlink()]
     if mode == "move" and links:
         raise UsageError(f"--mode move: {len(links)} images are links ({links[0]}); use --mode copy or symlink.")
+
+
+def _check_apart(source: Source, items: list[Item], out: Path) -> None:
+    """Refuse an OUT inside a folder that is read: it would be taken for images the next time."""
+    parents = {path.parent for item in items if (path := source.on_disk(item.source)) is not None}
+    place = Path(os.path.realpath(out))
+    inside = {Path(os.path.realpath(parent)) for parent in parents} & {place, *place.parents}
+    if inside:
+        raise UsageError(f"{out} lies in {inside.pop()}, whose images are read; name an OUT outside it.")
 
 
 def _check_space(items: list[Item], source: Source, out: Path, mode: str) -> None:
