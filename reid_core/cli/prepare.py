@@ -16,7 +16,7 @@ from pathlib import Path
 from reid_core import plugins
 from reid_core.cli import _screen
 from reid_core.data._find import PACKAGE, resolve_name
-from reid_core.errors import UsageError
+from reid_core.errors import UsageError, printable
 from reid_core.prepare.training_layout import Prepared, prepare
 
 
@@ -47,9 +47,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--ids and --seed are for 'reid-core prepare synthetic OUT'.")
     src, out = args.paths
     if args.mode == "move":
-        _screen.confirm(f"The images of {src} will be moved to {out}, not copied.", args.yes)
-    with _screen.progress(f"preparing {name}") as tick:
-        done = prepare(name, src, out, mode=args.mode, options=_options(name, args), progress=tick)
+        _screen.confirm(f"The images of {printable(src)} will be moved to {printable(out)}, not copied.", args.yes)
+    try:
+        with _screen.progress(f"preparing {name}") as tick:
+            done = prepare(name, src, out, mode=args.mode, options=_options(name, args), progress=tick)
+    except KeyboardInterrupt:
+        _screen.say(f"{out} is not finished; the same command goes on where it stopped.")
+        raise
     _show(done, args.json)
     return 0
 

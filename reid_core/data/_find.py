@@ -81,11 +81,10 @@ def _nothing(start: Path, layout: Layout) -> str:
     if listing is None:
         return f"--data_dir {start} is not a folder; expected {layout.title} or the folder it lies in."
     there = sorted(listing[0]) + sorted(listing[1])
-    needed = [folder for split, folder in layout.folders.items() if split not in layout.optional]
     others = [name for name in sorted(listing[0]) if fits(layout, Folder(start / name))]
     hint = f" {others[0]!r} in it would fit: name that folder." if others else ""
     return (
         f"no {layout.title} in --data_dir {start}: looked there, and in folders named "
-        f"{', '.join(layout.usual_names)}, for {', '.join(needed)} (as released) or train, query, gallery "
+        f"{', '.join(layout.usual_names)}, for {layout.expected} (as released) or train, query, gallery "
         f"(prepared); there is {some(there, 8) if there else 'nothing'}.{hint}"
     )

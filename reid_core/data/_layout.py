@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 PREPARED = {"train": "train", "query": "query", "gallery": "gallery"}
 """Folders of the prepared layout by split; ``train_all``, ``val`` and ``multi-query`` may stand beside them."""
 
+Published = Mapping[str, tuple["int | None", "int | None"]]
+"""(images, identities) by split; None where no figure was published."""
 
 Names = Callable[[str], "tuple[int, int, Role]"]
 Where = Callable[[Files], "Mapping[str, str] | None"]
@@ -39,11 +41,13 @@ class Layout:
         folders: released folder by split (``train``, ``query``, ``gallery``, and optional ones).
         usual_names: names such a folder usually has; the first is the reference program's.
         published: (images, identities) by split; None where no figure was published.
+        variants: the same for other releases, by the option that chooses them.
         optional: splits that may be missing.
         find_folders: released folders by split, or None, where their names differ between releases.
         list_images: image paths by split, where more than the folders decides.
         absent_are_distractors: gallery identities without a query are distractors.
         protocol: how query and gallery are ranked, from the training records.
+        needs: what the released layout consists of, for messages, where that is more than folders.
         folder_of: name of the identity folder of a file name in the prepared layout.
     """
 
@@ -53,13 +57,20 @@ class Layout:
     parse: Names
     folders: Mapping[str, str]
     usual_names: Sequence[str]
-    published: Mapping[str, tuple[int | None, int | None]]
+    published: Published
+    variants: Mapping[str, Published] = field(default_factory=dict)
     optional: Sequence[str] = ("multi-query",)
     find_folders: Where | None = None
     list_images: Lists | None = None
     absent_are_distractors: bool = False
     protocol: Callable[[Sequence[Sample]], str] = field(default=lambda samples: "market1501")
+    needs: str = ""
     folder_of: Callable[[str], str] = field(default=lambda name: name.split("_", 1)[0])
+
+    @property
+    def expected(self) -> str:
+        """What a released folder holds, for messages."""
+        return self.needs or ", ".join(folder for split, folder in self.folders.items() if split not in self.optional)
 
 
 def misfit(name: str, layout: str, pattern: str, why: str = "") -> DataError:
@@ -189,8 +200,23 @@ def read(layout: Layout, root: Path, train_split: str) -> Split:
     gallery = samples["gallery"]
     if layout.absent_are_distractors:
         gallery = mark_absent(gallery, samples["query"])
-    protocol = layout.protocol(samples["train"])
+    protocol = layout.protocol([*samples["train"], *gallery])
+    counts = {split: len(found) for split, found in samples.items() if split != "train"}
+    counts[train_split if looks_prepared(files) else "train_all"] = len(samples["train"])
+    for difference in differences(layout, counts):
+        logger.info("%s: %s", root, difference)
     return Split(layout.dataset, Path(root), folders["train"], samples["train"], samples["query"], gallery, protocol)
+
+
+def differences(layout: Layout, counts: Mapping[str, int]) -> list[str]:
+    """Which numbers of images by split are not the published ones, in words; subsets and users' own data differ too."""
+    said = []
+    for split, count in counts.items():
+        published = {kind.get(split, (None, None))[0] for kind in (layout.published, *layout.variants.values())}
+        known = sorted(number for number in published if number is not None)
+        if known and count not in known:
+            said.append(f"{split} has {count:,} images, published are {' or '.join(f'{n:,}' for n in known)}")
+    return said
 
 
 def wrong_folder(layout: Layout, files: Files) -> str:
@@ -198,9 +224,8 @@ def wrong_folder(layout: Layout, files: Files) -> str:
     dirs, names = files.entries("") or ([], [])
     there = sorted(dirs) + sorted(names)
     return (
-        f"{files.where} is not {layout.title}: expected the released folders "
-        f"({', '.join(f for s, f in layout.folders.items() if s not in layout.optional)}) "
-        f"or the prepared ones (train, query, gallery); there is {some(there, 8) if there else 'nothing in it'}."
+        f"{files.where} is not {layout.title}: expected {layout.expected} (as released) "
+        f"or train, query, gallery (prepared); there is {some(there, 8) if there else 'nothing in it'}."
     )
 
 

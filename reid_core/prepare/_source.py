@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,18 @@ class FolderSource(Folder):
     """A folder of the user's."""
 
     def size(self, path: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            DataError: a link to nothing, or a pipe or device, at which reading could wait for ever.
+        """
         try:
-            return (self.root / path).stat().st_size
+            found = (self.root / path).stat()
         except FileNotFoundError as error:
             raise DataError(f"{self.root / path} is a link to nothing; mend or remove it.") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"{self.root / path} is no regular file but a pipe, socket or device; remove it.")
+        return found.st_size
 
     def tag(self, path: str) -> str:
         return ""

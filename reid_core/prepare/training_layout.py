@@ -6,21 +6,31 @@ of every identity with two or more, and ``train`` never does, however often the 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from reid_core import plugins
 from reid_core.data._find import PACKAGE, resolve_name
-from reid_core.data._layout import Layout
-from reid_core.errors import CheckpointError, UsageError
-from reid_core.prepare import _journal, _manifest
+from reid_core.data._layout import Layout, Published
+from reid_core.errors import CheckpointError, DataError, UsageError
+from reid_core.prepare import _cuhk03_mat, _journal, _manifest
 from reid_core.prepare._journal import Journal
 from reid_core.prepare._place import MODES, place_all
 from reid_core.prepare._plan import Item, digest, plan_released
 from reid_core.prepare._source import FolderSource, Source, locate, open_source
+
+OPTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "cuhk03": {
+        "images": ("detected", "labeled"),
+        "protocol": ("new", "classic"),
+        "test_split": tuple(str(n) for n in range(1, 21)),
+    }
+}
+"""What a data set needs to know besides, and the values it takes; the first is the default."""
 
 Progress = Callable[[int, int], None]
 
@@ -42,7 +52,7 @@ class Prepared:
     out: Path
     already: bool
     counts: Mapping[str, tuple[int, int]]
-    published: Mapping[str, tuple[int | None, int | None]]
+    published: Published
     missing: tuple[str, ...] = ()
 
     @property
@@ -92,26 +102,29 @@ def prepare(
         raise UsageError(f"data set {dataset!r} has no released layout to prepare.")
     if mode not in MODES:
         raise UsageError(f"--mode must be one of {', '.join(MODES)}, got {mode!r}.{plugins.closest(mode, MODES)}")
+    options = _complete(layout, options or {})
     found = _journal.load(out)
-    wanted = Journal("working", name, repr(sorted((options or {}).items())), os.path.realpath(src), "", mode, "", ())
+    wanted = Journal("working", name, json.dumps(options), os.path.realpath(src), "", mode, "", ())
     if found is not None and found.mode == "move" and _same_start(found, wanted):
         if found.state == "complete":
-            return _already(layout, out, None)
+            return _already(layout, out, None, _published(layout, options))
         top = Path(found.source, found.top)
         source: Source = FolderSource(top)
         items: list[Item] = list(found.items)
         wanted = Journal(**{**vars(wanted), "top": found.top, "plan": found.plan})
     else:
-        source, items, top_name = _planned(layout, src, options or {})
+        source, items, top_name = _planned(layout, src, options)
         wanted = Journal(**{**vars(wanted), "top": top_name, "plan": digest(items)})
     if found is not None:
         _journal.require_same(out, found, wanted)
         if found.state == "complete":
-            return _already(layout, out, items)
+            return _already(layout, out, items, _published(layout, options))
     _check_mode(source, items, out, mode)
+    _check_apart(source, items, out)
     _check_space(items, source, out, mode)
     source.verify(sorted({item.source for item in items}))
-    return _carry_out(layout, source, items, out, wanted, progress)
+    rows = _carry_out(source, items, out, wanted, progress)
+    return Prepared(name, out, False, _manifest.count(layout, rows), _published(layout, options))
 
 
 def _same_start(found: Journal, wanted: Journal) -> bool:
@@ -120,13 +133,40 @@ def _same_start(found: Journal, wanted: Journal) -> bool:
 
 
 def _planned(layout: Layout, src: Path, options: Mapping[str, str]) -> tuple[Source, list[Item], str]:
+    matlab = _cuhk03_mat.find(src) if layout.dataset == "cuhk03" else None
+    if matlab is not None:
+        return *_cuhk03_mat.plan(layout, matlab, options), ""
+    if options.get("protocol") == "classic":
+        raise DataError(
+            f"the classic protocol is made from {_cuhk03_mat.DATA}, which is not in {src}; unpack it there."
+        )
     source, top = locate(layout, open_source(src), options.get("images", ""))
     return source, plan_released(layout, source), top
 
 
+def _complete(layout: Layout, options: Mapping[str, str]) -> dict[str, str]:
+    """Options with their defaults.
+
+    Raises:
+        UsageError: an option that this data set has not, or a value it cannot have.
+    """
+    known = OPTIONS.get(layout.dataset, {})
+    for name, value in options.items():
+        if name not in known:
+            raise UsageError(f"{layout.dataset} has no option {name!r}; it has {', '.join(known) or 'none'}.")
+        if value not in known[name]:
+            raise UsageError(f"--{name} must be one of {', '.join(known[name])}, got {value!r}.")
+    return {name: options.get(name, values[0]) for name, values in known.items()}
+
+
+def _published(layout: Layout, options: Mapping[str, str]) -> Published:
+    variant = "classic" if options.get("protocol") == "classic" else options.get("images", "")
+    return layout.variants.get(variant, layout.published)
+
+
 def _carry_out(
-    layout: Layout, source: Source, items: list[Item], out: Path, wanted: Journal, progress: Progress | None
-) -> Prepared:
+    source: Source, items: list[Item], out: Path, wanted: Journal, progress: Progress | None
+) -> list[_manifest.Row]:
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
     with _journal.locked(out):
@@ -142,10 +182,10 @@ def _carry_out(
         if hasattr(os, "sync"):  # the images reach the disk before the note that they are there
             os.sync()
         _journal.save(out, _journal.complete(wanted))
-    return Prepared(layout.dataset, out, False, _manifest.count(layout, rows), layout.published)
+    return rows
 
 
-def _already(layout: Layout, out: Path, items: list[Item] | None) -> Prepared:
+def _already(layout: Layout, out: Path, items: list[Item] | None, published: Published) -> Prepared:
     rows = _manifest.read(out)
     sizes = {item.target: item.size for item in items or ()}
     missing = []
@@ -153,7 +193,7 @@ def _already(layout: Layout, out: Path, items: list[Item] | None) -> Prepared:
         path = out / row.path
         if not path.is_file() or sizes.get(row.path, -1) not in (-1, path.stat().st_size):
             missing.append(row.path)
-    return Prepared(layout.dataset, out, True, _manifest.count(layout, rows), layout.published, tuple(missing))
+    return Prepared(layout.dataset, out, True, _manifest.count(layout, rows), published, tuple(missing))
 
 
 def _nearest(path: Path) -> Path:
@@ -166,7 +206,9 @@ def _check_mode(source: Source, items: list[Item], out: Path, mode: str) -> None
         return
     paths = [source.on_disk(item.source) for item in items]
     if not isinstance(source, FolderSource) or None in paths:
-        raise UsageError(f"--mode {mode} needs files on disk, and {source.where} is an archive: use --mode copy.")
+        raise UsageError(
+            f"--mode {mode} needs images that are files on disk, and {source.where} is none of those: use --mode copy."
+        )
     if mode == "hardlink" and source.root.stat().st_dev != _nearest(out).stat().st_dev:
         raise UsageError(
             f"--mode hardlink cannot reach from {source.where} to {out}: they are on different file systems. "
@@ -175,6 +217,15 @@ def _check_mode(source: Source, items: list[Item], out: Path, mode: str) -> None
     links = [str(path) for path in paths if path is not None and path.is_symlink()]
     if mode == "move" and links:
         raise UsageError(f"--mode move: {len(links)} images are links ({links[0]}); use --mode copy or symlink.")
+
+
+def _check_apart(source: Source, items: list[Item], out: Path) -> None:
+    """Refuse an OUT inside a folder that is read: it would be taken for images the next time."""
+    parents = {path.parent for item in items if (path := source.on_disk(item.source)) is not None}
+    place = Path(os.path.realpath(out))
+    inside = {Path(os.path.realpath(parent)) for parent in parents} & {place, *place.parents}
+    if inside:
+        raise UsageError(f"{out} lies in {inside.pop()}, whose images are read; name an OUT outside it.")
 
 
 def _check_space(items: list[Item], source: Source, out: Path, mode: str) -> None:
