@@ -56,10 +56,10 @@ def identities(name: str, values: ArrayLike, size: int, unit: str) -> NDArray[np
 
 
 def distances(distmat: ArrayLike) -> NDArray[Any]:
-    """``distmat`` as a 2-d array of a type whose order survives conversion to float32 or float64; not copied.
+    """``distmat`` as a 2-d array whose values float32 or float64 hold exactly; floats are not copied.
 
     Raises:
-        TypeError: not real numbers of at most 64 bits. ValueError: not 2-d, or without queries.
+        TypeError: not real numbers of at most 64 bits. ValueError: not 2-d, without queries, or integers beyond 2**53.
     """
     array = np.asarray(distmat)
     if array.ndim != 2:
@@ -67,10 +67,12 @@ def distances(distmat: ArrayLike) -> NDArray[Any]:
     if array.shape[0] == 0:
         raise ValueError(f"distmat has no query: its shape is {array.shape}")
     kind, size = array.dtype.kind, array.dtype.itemsize
-    if not ((kind == "f" and size <= 8) or (kind in "iu" and size <= 4) or kind == "b"):
-        raise TypeError(
-            f"distmat must be float16, float32 or float64 (or integers of at most 32 bits), got {array.dtype}"
-        )
+    if not (kind in "iub" or (kind == "f" and size <= 8)):
+        raise TypeError(f"distmat must be float16, float32 or float64, or integers, got {array.dtype}")
+    if kind in "iu" and size == 8:
+        if array.size and (int(array.max()) > 2**53 or int(array.min()) < -(2**53)):
+            raise ValueError("distmat holds integers beyond 2**53, which float64 cannot tell apart; scale them down")
+        return array.astype(np.float64)
     return array
 
 
