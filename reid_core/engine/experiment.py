@@ -20,6 +20,7 @@ from reid_core.data._transforms import eval_transform, train_transform
 from reid_core.engine.checkpoint import read_checkpoint
 from reid_core.engine.device import check_bf16, choose_device
 from reid_core.engine.evaluate import EvaluationOptions, evaluate
+from reid_core.engine.loading import load_networks
 from reid_core.engine.optim import build_optimizer
 from reid_core.engine.phases import PhaseWalk
 from reid_core.engine.predict import predict
@@ -334,23 +335,15 @@ def _second_labels(
                 out=str(own_folder.parent), name=own_folder.name, resume=None, eval_every=0,
             )  # fmt: skip
             run_training(clean, ["(for patterned noise)"], reporter, StopRequest(), resume=own_folder.is_dir())
-    checkpoint = read_checkpoint(source)
-    identity = checkpoint.meta["identity"]
+    trained = load_networks(source)
+    identity = trained.identity
     if identity["num_classes"] != num_classes:
         raise UsageError(
             f"--pattern_from: {source} was trained on {identity['num_classes']} identities, the data have {num_classes}"
         )
-    network = build_network(
-        identity["arch"],
-        num_classes,
-        neck=identity["neck"],
-        neck_dim=identity["neck_dim"],
-        image_size=tuple(identity["image_size"]),
-    )
-    network.load_state_dict(network_tensors(checkpoint.tensors, 0))
     dataset = EvalImages(split.root, split.train, eval_transform(tuple(identity["image_size"])))
     device = choose_device(config.device, config.gpu)
     loader = eval_loader(dataset, 64, config.workers)
     tick = reporter.working("second labels")
-    found = predict(network.to(device), loader, device, bool(config.flip), lambda done: tick(done, len(dataset)))
+    found = predict(trained.networks[0].to(device), loader, device, bool(config.flip), lambda done: tick(done, len(dataset)))
     return second_labels(found.logits, labels)

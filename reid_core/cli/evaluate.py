@@ -1,0 +1,70 @@
+"""Measure a trained run or checkpoint again, on the data it was trained with or on others."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from reid_core.cli._screen import progress, result, say, table
+from reid_core.config import TrainConfig
+from reid_core.engine.device import choose_device
+from reid_core.engine.evaluate import EvaluationOptions, evaluate
+from reid_core.engine.experiment import read_split
+from reid_core.engine.loading import load_networks
+from reid_core.engine.training_data import usable
+from reid_core.errors import UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Flags of ``reid-core evaluate``."""
+    parser.add_argument("source", type=Path, metavar="RUN_OR_CHECKPOINT", help="run folder or .safetensors file")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="the data set's folder (default: the run's)")
+    parser.add_argument("--dataset", help="data set (default: the run's)")
+    parser.add_argument("--checkpoint", default="last", help="which checkpoint of a run: last, phase_0, ... (default: last)")
+    parser.add_argument("--protocol", help="market1501, cuhk03 or any-camera (default: the data set's)")
+    parser.add_argument("--flip", action="store_true", default=None, help="see mirror images too (default: as the run)")
+    parser.add_argument("--no_flip", dest="flip", action="store_false", help="the opposite")
+    parser.add_argument("--max_rank", type=int, default=50, help="length of the CMC (default: 50)")
+    parser.add_argument("--batchsize", type=int, default=64, help="images a batch (default: 64)")
+    parser.add_argument("--workers", type=int, default=2, help="loader processes (default: 2)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--gpu", help="number of the CUDA device; -1 is the CPU")
+    parser.add_argument("--on_bad_image", default="error", choices=("error", "skip"))
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; the table or JSON goes to stdout, nothing is written to the run."""
+    device = choose_device(args.device, args.gpu)
+    trained = load_networks(args.source, args.checkpoint)
+    dataset = args.dataset or trained.config.get("dataset")
+    data = args.data or trained.config.get("data_dir")
+    if dataset is None or data is None:
+        raise UsageError(f"{args.source} does not say what it was trained on: give DATA and --dataset")
+    config = TrainConfig(
+        dataset=dataset, data_dir=data, protocol=args.protocol, workers=args.workers, on_bad_image=args.on_bad_image
+    )
+    with progress("checking images", "image") as tick:
+        split, skipped = usable(read_split(config), config, tick)
+    if skipped:
+        say(f"{skipped} unreadable images left out")
+    size = trained.identity["image_size"]
+    flip = trained.config.get("flip", True) if args.flip is None else args.flip
+    options = EvaluationOptions((size[0], size[1]), bool(flip), args.max_rank, args.batchsize, args.workers)
+    with progress("measuring", "image") as tick:
+        outcome = evaluate([network.to(device) for network in trained.networks], split, options, device, tick)
+    body = {**outcome.to_json(), "source": str(trained.source), "dataset": split.dataset, "flip": bool(flip)}
+    if args.json:
+        result(json.dumps(body, indent=1))
+        return 0
+    rows = [(f"network {k}", *_percent(net.to_json())) for k, net in enumerate(outcome.networks)]
+    if outcome.ensemble is not None:
+        rows.append(("both", *_percent(outcome.ensemble.to_json())))
+    result(table(("", "rank-1", "rank-5", "rank-10", "mAP", "mINP"), rows))
+    result(f"percent, {body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid")
+    return 0
+
+
+def _percent(net: dict[str, float]) -> tuple[str, ...]:
+    return tuple(f"{100 * net[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP", "mINP"))

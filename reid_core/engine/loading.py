@@ -1,0 +1,75 @@
+"""Trained networks from a run folder or one of its checkpoint files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reid_core.engine.checkpoint import CheckpointFolder, read_checkpoint
+from reid_core.engine.state import network_tensors
+from reid_core.errors import CheckpointError, UsageError
+from reid_core.models._network import Network, build_network
+
+
+@dataclass(frozen=True)
+class TrainedNetworks:
+    """Networks in evaluation mode, and what is known of their run.
+
+    Attributes:
+        networks: in order.
+        identity: arch, neck, image size, class names and the like, as stored in the checkpoint.
+        config: the run's configuration, or {} for a checkpoint file that lies elsewhere.
+        source: the file they came from.
+    """
+
+    networks: list[Network]
+    identity: dict[str, Any]
+    config: dict[str, Any]
+    source: Path
+
+
+def load_networks(source: Path, name: str = "last") -> TrainedNetworks:
+    """Load every network of a run or checkpoint.
+
+    Args:
+        source: a run folder, or a ``.safetensors`` file of ours.
+        name: which checkpoint of a run folder: ``last``, ``previous``, ``phase_0``, ...
+
+    Raises:
+        UsageError: there is neither a run nor a checkpoint.
+        CheckpointError: the file is damaged or is no checkpoint of a training run.
+    """
+    if (source / "checkpoints").is_dir():
+        folder = CheckpointFolder(source / "checkpoints")
+        checkpoint, path, run = folder.load(name), folder.path(name), source
+    elif source.is_file():
+        checkpoint, path, run = read_checkpoint(source), source, source.parent.parent
+    else:
+        raise UsageError(f"{source}: neither a run folder with checkpoints nor a checkpoint file")
+    identity = checkpoint.meta.get("identity")
+    if identity is None:
+        raise CheckpointError(f"{path}: not a checkpoint of a training run (it does not say what network it holds)")
+    networks = []
+    for k in range(identity["num_networks"]):
+        network = build_network(
+            identity["arch"],
+            identity["num_classes"],
+            neck=identity["neck"],
+            neck_dim=identity["neck_dim"],
+            image_size=tuple(identity["image_size"]),
+        )
+        network.load_state_dict(network_tensors(checkpoint.tensors, k))
+        networks.append(network.to(memory_format=torch.channels_last).eval())
+    return TrainedNetworks(networks, identity, _config_of(run), path)
+
+
+def _config_of(run: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return config
