@@ -33,7 +33,7 @@ from reid_core.engine.trainer import Trainer, TrainerOptions
 from reid_core.engine.training_data import TrainingData, training_labels, usable
 from reid_core.errors import DataError, UsageError
 from reid_core.models._network import Network, build_network
-from reid_core.models._weights import load_weights
+from reid_core.models._weights import CLASSIFIERS, load_weights
 from reid_core.noise.patterned import second_labels
 from reid_core.plugins import load
 from reid_core.types import Sample, Split
@@ -152,7 +152,8 @@ def build_networks(config: TrainConfig, num_classes: int, count: int, reporter: 
             position=k,
         )
         if config.weights not in ("imagenet", "none"):
-            reporter.note(f"network {k}: {load_weights(network, Path(config.weights))}")
+            report = load_weights(network.state_dict(), Path(config.weights), (*CLASSIFIERS, "neck"))
+            reporter.note(f"network {k}: {report}")
         networks.append(network.to(memory_format=torch.channels_last))
     if config.from_self:
         _load_self(config, networks)

@@ -1,0 +1,174 @@
+"""Whole runs on a tiny data set: learning, repeating, resuming, and what the run folder holds."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from training_help import SilentScreen, metrics, train, weights
+
+from reid_core.engine.signals import StopRequest
+from reid_core.errors import CheckpointError, Interrupted, NumericalError, UsageError
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_market, tmp_path_factory):
+    """One uninterrupted CORE run: (folder, screen)."""
+    return train(tiny_market, tmp_path_factory.mktemp("runs"), "whole", eval_every=2)
+
+
+def test_learns_better_than_chance(finished):
+    result = json.loads((finished[0] / "result.json").read_text())
+    lines = metrics(finished[0])
+    assert lines[-1]["true_agreement"][0] > 0.25  # twice what chance gives: one in eight
+    assert result["mAP"] > 0.5
+    assert lines[1]["losses"][0] < lines[0]["losses"][0]
+
+
+def test_run_folder_holds_what_is_promised(finished, tiny_market):
+    folder, _ = finished
+    result = json.loads((folder / "result.json").read_text())
+    for key in ("mAP", "mAP_trapezoid", "mINP", "rank1", "rank5", "rank10", "cmc", "num_valid_queries", "protocol"):
+        assert result[key] == result["networks"][0][key]
+    assert result["method"] == "core" and result["seed"] == 1 and result["seconds"] > 0
+    assert len(result["networks"]) == 2 and 0 <= result["ensemble"]["mAP"] <= 1
+    assert result["num_train_images"] == 48 and result["num_train_identities"] == 8
+    assert result["wrong_labels"] == pytest.approx(16 / 48)  # rint(6 x 0.25) = 2 of 6 in each identity
+    rows = list(csv.DictReader((folder / "labels.csv").open()))
+    assert len(rows) == 48
+    assert sum(row["label"] != row["true_label"] for row in rows) == 16
+    assert len(list((folder / "records").glob("epoch_*.npz"))) == 4
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {
+        "last.safetensors", "previous.safetensors", "phase_0.safetensors", "phase_1.safetensors", "index.json"
+    }  # fmt: skip
+    assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["config"]["arch"] == "test_resnet" and config["command"] == ["test"]
+
+
+def test_true_labels_never_reach_the_loader(finished):
+    """The labels of the records are the given ones: the loss with the given label of each row proves which was used."""
+    _, screen = finished
+    labels = screen.data.labels
+    assert (labels.given != labels.true).any()
+    from reid_core.data._dataset import TrainImages
+
+    dataset = TrainImages(screen.data.split.root, screen.data.split.train, labels.given, lambda image: image, 1)
+    assert [dataset[(0, i)][1] for i in range(48)] == labels.given.tolist()
+
+
+def test_same_seed_same_metrics_to_the_last_digit(finished, tiny_market, tmp_path):
+    again, _ = train(tiny_market, tmp_path, "again", eval_every=2)
+    assert metrics(again) == metrics(finished[0])
+    for name, array in weights(finished[0]).items():
+        np.testing.assert_array_equal(weights(again)[name], array, err_msg=name)
+
+
+def test_seed_changes_the_networks_and_noise_seed_the_noise(finished, tiny_market, tmp_path):
+    labels = (finished[0] / "labels.csv").read_text()
+    other_seed, _ = train(tiny_market, tmp_path, "seed", seed=2, epochs=1, switch="1")
+    other_noise, _ = train(tiny_market, tmp_path, "noise", noise_seed=2, epochs=1, switch="1")
+    assert (other_seed / "labels.csv").read_text() == labels
+    assert metrics(other_seed)[0]["losses"] != metrics(finished[0])[0]["losses"]
+    assert (other_noise / "labels.csv").read_text() != labels
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_any_number_of_workers_gives_the_same_run(workers, finished, tiny_market, tmp_path):
+    again, _ = train(tiny_market, tmp_path, "workers", workers=workers, epochs=4)
+    for a, b in zip(metrics(again), metrics(finished[0])):
+        assert {k: v for k, v in a.items() if k != "evaluation"} == {k: v for k, v in b.items() if k != "evaluation"}
+
+
+def test_the_two_networks_start_differently(finished):
+    tensors = weights(finished[0])
+    assert (tensors["net0.neck.linear.weight"] != tensors["net1.neck.linear.weight"]).any()
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 1), (0, 3), (1, 6), (2, 2), (3, 5)])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_interrupted_and_resumed_is_uninterrupted(epoch, step, workers, finished, tiny_market, tmp_path):
+    stop = StopRequest()
+
+    def at_step(e, s):
+        if (e, s) == (epoch, step):
+            stop.requested = 15
+
+    with pytest.raises(Interrupted) as caught:
+        train(tiny_market, tmp_path, "cut", screen=SilentScreen(at_step), stop=stop, eval_every=2, workers=workers)
+    assert caught.value.exit_code == 143
+    status = json.loads((tmp_path / "cut" / "status.json").read_text())
+    assert status["state"] == "interrupted"
+    again, screen = train(tiny_market, tmp_path, "cut", resume=True, eval_every=2, workers=workers)
+    assert screen.steps[0] == ((epoch, step + 1) if step < 6 else (epoch + 1, 1))
+    assert metrics(again) == metrics(finished[0])
+    mine, theirs = weights(again), weights(finished[0])
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+
+
+def test_first_epoch_of_core_lets_confidence_survive_a_resume(finished):
+    lines = metrics(finished[0])
+    assert lines[0]["method"]["confidence"] == [0.0, 0.0]
+    assert lines[1]["method"]["confidence"][0] == pytest.approx(1 / (1 + lines[0]["given_loss"][0]))
+
+
+def test_an_existing_run_is_never_overwritten(finished, tiny_market):
+    before = (finished[0] / "result.json").read_bytes()
+    with pytest.raises(UsageError, match="whole"):
+        train(tiny_market, finished[0].parent, "whole")
+    assert (finished[0] / "result.json").read_bytes() == before
+
+
+def test_a_rate_that_breaks_the_loss_stops_at_that_step(tiny_market, tmp_path):
+    screen = SilentScreen()
+    with pytest.raises(NumericalError, match=r"network \d is (nan|inf).* epoch \d+, step \d+ .*--lr"):
+        train(tiny_market, tmp_path, "nan", lr=1e30, screen=screen)
+    assert json.loads((tmp_path / "nan" / "status.json").read_text())["state"] == "failed"
+
+
+def test_resume_with_other_data_or_networks_is_explained(finished, tiny_market, tmp_path):
+    stop = StopRequest()
+    screen = SilentScreen(lambda e, s: setattr(stop, "requested", 2))
+    with pytest.raises(Interrupted):
+        train(tiny_market, tmp_path, "cut", screen=screen, stop=stop)
+    for change, word in (({"arch": "test_byobnet"}, "backbone"), ({"noise_seed": 5}, "labels"), ({"neck_dim": 16}, "neck")):
+        with pytest.raises(CheckpointError, match=word):
+            train(tiny_market, tmp_path, "cut", resume=True, **change)
+
+
+def test_the_collapsing_phase_starts_where_the_switch_says(finished):
+    lines = metrics(finished[0])
+    assert [line["phase_name"] for line in lines] == ["self_refine", "self_refine", "core", "core"]
+    assert [round(line["lr"][0], 6) for line in lines] == [0.05, 0.05, 0.005, 0.005]
+    assert lines[1]["next_phase"] == "core"
+
+
+def test_one_network_methods_and_no_ensemble(tiny_market, tmp_path):
+    folder, _ = train(tiny_market, tmp_path, "b", method="baseline", epochs=2, switch="1")
+    result = json.loads((folder / "result.json").read_text())
+    assert len(result["networks"]) == 1 and result["ensemble"] is None
+
+
+def test_second_phase_alone_from_a_self_run(finished, tiny_market, tmp_path):
+    """From the SELF phase's weights, --stage2 trains the epochs that the whole run gave CORE."""
+    folder, screen = train(tiny_market, tmp_path, "stage2", stage2=True, from_self=(str(finished[0]),))
+    assert [line["phase_name"] for line in metrics(folder)] == ["core", "core"]
+    with pytest.raises(UsageError, match="one phase"):
+        train(tiny_market, tmp_path, "x", method="baseline", stage2=True, from_self=(str(finished[0]),))
+
+
+def test_patterned_noise_trains_its_own_baseline_and_keeps_it(tiny_market, tmp_path):
+    folder, _ = train(tiny_market, tmp_path, "p", noise="patterned", epochs=2, switch="1")
+    assert (tmp_path / "p-pattern" / "result.json").is_file()
+    given = (folder / "labels.csv").read_text()
+    again, _ = train(tiny_market, tmp_path, "q", noise="patterned", epochs=2, switch="1", pattern_from="p-pattern")
+    assert (again / "labels.csv").read_text() == given
+
+
+def test_bf16_trains_and_keeps_its_losses_in_float32(tiny_market, tmp_path):
+    folder, _ = train(tiny_market, tmp_path, "amp", amp="bf16", epochs=2, switch="1")
+    assert weights(folder)["net0.neck.linear.weight"].dtype == np.float32
+    assert all(np.isfinite(line["losses"]).all() for line in metrics(folder))
