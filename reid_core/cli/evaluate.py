@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         dataset=dataset, data_dir=data, protocol=args.protocol, workers=args.workers, on_bad_image=args.on_bad_image
     )
     with progress("checking images", "image") as tick:
-        split, skipped = usable(read_split(config), config, tick)
+        split, skipped = usable(read_split(config, lambda title: tick), config, tick)
     if skipped:
         say(f"{skipped} unreadable images left out")
     size = trained.identity["image_size"]

@@ -26,6 +26,7 @@ from reid_core.errors import DataError
 from reid_core.types import Role, Sample, Split
 
 TITLE = "CUHK03"
+TRAIN_DEFAULTS = {"noise_ratio": 0.2}  # as the reference program has it
 PATTERN = "PID_cCAMERA_IMAGE.png, as in 0003_c1_21.png, or PAIR_PID_VIEW_IMAGE.png, as in 1_001_2_07.png"
 PAIR_STEP = 10_000
 _NEW = re.compile(r"([0-9]{1,9})_c([12])_[0-9]+\.")

@@ -20,6 +20,7 @@ from reid_core.data import _layout
 from reid_core.types import Role, Split
 
 TITLE = "DukeMTMC-reID"
+TRAIN_DEFAULTS = {"noise_ratio": 0.2}  # as the reference program has it
 PATTERN = "PID_cCAMERA_fFRAME.jpg, as in 0002_c1_f0044158.jpg"
 _NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,4})_f[0-9]")
 

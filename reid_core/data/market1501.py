@@ -19,6 +19,7 @@ from reid_core.data import _layout
 from reid_core.types import Role, Split
 
 TITLE = "Market-1501"
+TRAIN_DEFAULTS = {"noise_ratio": 0.2}  # as the reference program has it
 PATTERN = "PID_cCAMERAsSEQUENCE_FRAME_BOX.jpg, as in 0002_c1s1_000451_03.jpg (PID -1 is junk, 0 a distractor)"
 _NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,4})s[0-9]")
 

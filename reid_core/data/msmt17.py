@@ -29,6 +29,7 @@ from reid_core.types import Role, Split
 logger = logging.getLogger(__name__)
 
 TITLE = "MSMT17"
+TRAIN_DEFAULTS = {"noise_ratio": 0.2}  # as the reference program has it
 PATTERN = "PID_NUMBER_CAMERA_..., four, three and two digits, as in 0000_000_01_0303morning_0015_0.jpg"
 LISTS = {"train": ("list_train.txt", "list_val.txt"), "query": ("list_query.txt",), "gallery": ("list_gallery.txt",)}
 RELEASES = (("train", "test"), ("mask_train_v2", "mask_test_v2"))

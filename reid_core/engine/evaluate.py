@@ -58,7 +58,8 @@ def evaluate(
 ) -> Evaluation:
     """Rank the gallery for every query, by the protocol of ``split``.
 
-    The pair's embedding is the mean of the networks' embeddings (side by side where their widths differ).
+    Together, the networks rank by the mean of their distances. The mean of their embeddings would be another thing:
+    networks that start differently spread identities over unrelated axes, and their sum ranks worse than either.
 
     Raises:
         DataError: there is no query or no gallery.
@@ -77,19 +78,15 @@ def evaluate(
         base = k * len(samples)
         tick = None if progress is None else (lambda done, base=base: progress(base + done, total))
         embeddings.append(predict(network, loader, device, options.flip, tick).embedding)
-    names = [sample.path for sample in samples]
-    results = tuple(_rank(matrix, split, options, names) for matrix in embeddings)
-    pair = None if len(networks) < 2 else _rank(_together(embeddings), split, options, names)
+    distances = [_distances(matrix, split, samples) for matrix in embeddings]
+    results = tuple(_rank(matrix, split, options.max_rank) for matrix in distances)
+    pair = None if len(networks) < 2 else _rank(np.mean(distances, axis=0), split, options.max_rank)
     return Evaluation(results, pair)
 
 
-def _together(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    if len({matrix.shape for matrix in embeddings}) > 1:
-        return np.concatenate(embeddings, axis=1)
-    return np.mean(embeddings, axis=0, dtype=np.float32)
-
-
-def _rank(embedding: NDArray[np.float32], split: Split, options: EvaluationOptions, names: list[str]) -> RankResult:
+def _distances(embedding: NDArray[np.float32], split: Split, samples: Sequence[Sample]) -> NDArray[np.float32]:
+    """(Q, G) cosine distances; ``embedding`` holds the queries' rows, then the gallery's."""
+    names = [sample.path for sample in samples]
     zero = np.flatnonzero(~embedding.any(axis=1))
     if len(zero):
         # A network may map an image to nothing. Pooled features are rarely negative, so this direction ranks last.
@@ -97,18 +94,19 @@ def _rank(embedding: NDArray[np.float32], split: Split, options: EvaluationOptio
         embedding = embedding.copy()
         embedding[zero] = -1.0
     num_query = len(split.query)
-    distances = distance_matrix(
+    return distance_matrix(
         embedding[:num_query],
         embedding[num_query:],
         metric="cosine",
         query_names=names[:num_query],
         gallery_names=names[num_query:],
     )
+
+
+def _rank(distances: NDArray[np.float32], split: Split, max_rank: int) -> RankResult:
     q_pids, q_camids = _ids(split.query)
     g_pids, g_camids = _ids(split.gallery)
-    return rank_metrics(
-        distances, q_pids, g_pids, q_camids, g_camids, max_rank=options.max_rank, protocol=split.protocol
-    )
+    return rank_metrics(distances, q_pids, g_pids, q_camids, g_camids, max_rank=max_rank, protocol=split.protocol)
 
 
 def _ids(samples: Sequence[Sample]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -60,13 +60,13 @@ class Reporter(Protocol):
         """Something worth a line."""
 
 
-def read_split(config: TrainConfig) -> Split:
-    """The data set's records, ranked by the protocol that was asked for."""
+def read_split(config: TrainConfig, working: Callable[[str], Callable[[int, int], None]]) -> Split:
+    """The data set's records, ranked by the protocol that was asked for; ``working(title)`` gives a progress callback."""
     name = resolve_name(config.dataset)
     module = load("reid_core.data", name)
     if hasattr(module, "ensure"):
         # A data set that can make itself, like the synthetic one, is written where it will be looked for.
-        root = module.ensure(Path(config.data_dir))
+        root = module.ensure(Path(config.data_dir), progress=working("drawing the data set"))
     else:
         root = find_root(config.data_dir, name)
     split: Split = module.read(root, train_split=config.train_split)
@@ -75,7 +75,7 @@ def read_split(config: TrainConfig) -> Split:
 
 def prepare_data(config: TrainConfig, reporter: Reporter, pattern_folder: Path | None = None) -> TrainingData:
     """Read the split, leave out unreadable images if asked to, and make the given labels."""
-    split, skipped = usable(read_split(config), config, reporter.working("checking images"))
+    split, skipped = usable(read_split(config, reporter.working), config, reporter.working("checking images"))
     if not split.train:
         raise DataError(f"{split.root}: there is no training image")
     _check_queries(split, reporter)
