@@ -63,6 +63,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_members_are_refused(tmp_path, kind):
     members, reason = HOSTILE[kind]

@@ -434,15 +434,33 @@ def test_tool(tmp_path):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
     tool = str(PROJECT / "tools/prepare_market1501.py")
     start = f"import runpy, sys; sys.argv = [{tool!r}, {str(src)!r}, {str(out)!r}]; runpy.run_path({tool!r}, run_name='__main__')"
-    full = subprocess.run([sys.executable, "-c", limit + start], cwd=tmp_path, capture_output=True, text=True)
+    full = subprocess.run(
+        [sys.executable, "-c", limit + start], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert full.returncode == 4, full.stderr
     assert "free some space" in full.stderr and "Traceback" not in full.stderr
     left = images(out)
     assert left and all(TREE[path] == data for path, data in left.items()), "what is there is whole"
     assert not (out / ".prepare.part").exists() and not (out / "manifest.csv").exists()
-    done = subprocess.run([sys.executable, tool, src, out], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, tool, src, out], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "train_all" in done.stdout, done.stderr
     assert images(out) == {**TREE, "query/0001/0001_c3s1_1.jpg": bytes(200_000)}
+
+
+def test_synthetic_is_wired(tmp_path, monkeypatch, capsys):
+    from types import SimpleNamespace
+
+    from reid_core.cli import prepare as verb
+
+    called = []
+    fake = SimpleNamespace(write=lambda out, **given: called.append((out, given["ids"], given["seed"])))
+    monkeypatch.setattr(verb, "resolve_name", lambda text: text)
+    monkeypatch.setattr(verb.plugins, "load", lambda package, name: fake)
+    assert run("prepare", "synthetic", tmp_path / "out", "--ids", 12, "--seed", 3) == 0
+    assert called == [(tmp_path / "out", 12, 3)]
+    for argv in (("extra", "--ids", 3), (), ("--ids", 3, "--mode", "move")):
+        assert run("prepare", "synthetic", tmp_path / "out", *argv) == 2
+    assert len(called) == 1 and "needs --ids" in capsys.readouterr().err
 
 
 def test_omniglot(tmp_path):
