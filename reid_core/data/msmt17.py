@@ -77,7 +77,11 @@ def _listed(files: Files, lists: Sequence[str], folder: str, there: set[str]) ->
     paths: set[str] = set()
     missing, other = [], 0
     for name in lists:
-        for number, line in enumerate(files.read_text(name).splitlines(), 1):
+        try:
+            text = files.read_text(name)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name} of {files.where} is not UTF-8 text ({error}).") from error
+        for number, line in enumerate(text.splitlines(), 1):
             if not line.strip():
                 continue
             fields = line.rsplit(None, 1)

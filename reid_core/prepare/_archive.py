@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -19,6 +20,11 @@ from pathlib import Path
 from reid_core.errors import DataError
 
 CHUNK = 1 << 20
+_DAMAGE = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error),
+    *(EOFError, NotImplementedError, OverflowError, OSError, RuntimeError, ValueError),
+)
+"""What the standard library raises on damaged or unreadable archives (RuntimeError: a password is wanted)."""
 _HARD_LINK_FIELD = 0x000D
 """PKWARE's Unix extra field; whatever follows its 12 fixed bytes is the target of a link."""
 
@@ -143,7 +149,9 @@ class Archive:
         """
         try:
             opened = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, ValueError) as error:
+        except PermissionError:
+            raise
+        except _DAMAGE as error:
             raise DataError(
                 f"{path} is not a zip archive that can be read ({error}); it may be cut short: compare its size."
             ) from error
@@ -199,7 +207,9 @@ class Archive:
                     if done > info.file_size:
                         raise DataError(f"{self.path}: member {info.filename!r} is longer than the archive says.")
                     yield piece
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        except DataError:
+            raise
+        except _DAMAGE as error:
             raise DataError(
                 f"{self.path}: member {info.filename!r} is damaged ({error}). Get the archive again."
             ) from error

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,8 +166,12 @@ def _new(path: Path, images: str, crops: Mapping[str, tuple[int, int, int]]) -> 
     """Names by split in CUHK03-NP's style, each with the crop it shows."""
     protocol = _protocol_file(path, images)
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
-    content = loadmat(str(protocol))
+    try:
+        content = loadmat(str(protocol))
+    except (MatReadError, NotImplementedError, OSError, TypeError, ValueError, zlib.error) as error:
+        raise DataError(f"{protocol} is not a MATLAB file that can be read ({error}); get it again.") from error
     names = [str(cell.item() if hasattr(cell, "item") else cell) for cell in content["filelist"].reshape(-1)]
     labels = content["labels"].reshape(-1)
     if len(labels) != len(names):
