@@ -259,7 +259,10 @@ def read_records(path: Path) -> dict[str, NDArray[Any]]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise TypeError("one array, not an archive of arrays")
         with archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise TypeError("it holds something other than arrays")  # NumPy hands those out as raw bytes
+        return arrays
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not there: that epoch was not recorded.") from error
     except Exception as error:  # zipfile and zlib raise half a dozen kinds on damaged files
