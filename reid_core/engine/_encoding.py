@@ -1,8 +1,8 @@
 """One checkpoint as the bytes of a file: safetensors with a checksum of its own.
 
 Arrays are tensors; scalars and names are one JSON string in the metadata (one, because safetensors writes several in
-any order, and equal states shall be equal files). Beside it stands the sha256 over names, dtypes, shapes, bytes and that
-string, so that a file is verified wherever it lies. Nothing is pickled.
+any order, and equal states shall be equal files). Beside it stands the sha256 over names, dtypes, shapes, bytes and
+that string, so that a file is verified wherever it lies. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ _DTYPES = {
     "U16": np.uint16,
     "U8": np.uint8,
     "BOOL": np.bool_,
-    "C64": np.complex64,
 }
 
 
@@ -68,8 +67,8 @@ def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
         raise TypeError(f"tensor {name!r} must be a NumPy array, got {type(array).__name__}")
     if array.dtype.newbyteorder("=") not in [np.dtype(d) for d in _DTYPES.values()]:
         raise TypeError(
-            f"tensor {name!r} has dtype {array.dtype}, which cannot be stored; bool, integers, float16-64 and complex64 "
-            "can (bfloat16: give float32, which holds it exactly, and note the dtype in the metadata)"
+            f"tensor {name!r} has dtype {array.dtype}, which cannot be stored; bool, integers and float16-64 can "
+            "(bfloat16: give float32, which holds it exactly, and note the dtype in the metadata)"
         )
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 

@@ -74,7 +74,10 @@ def main(out: Path) -> dict[str, object]:
         number, refusals = race(resume, 8, kill=True)
         got_in.append(number)
         told += refusals
-    new = [race(lambda trial=trial: RunFolder.create(out, f"new{trial}", resume=False), 2, kill=False)[0] for trial in range(10)]
+    new = [
+        race(lambda trial=trial: RunFolder.create(out, f"new{trial}", resume=False), 2, kill=False)[0]
+        for trial in range(10)
+    ]
     named = [race(lambda: RunFolder.create(out, None, default="day"), 4, kill=False)[0] for _ in range(3)]
 
     late = []

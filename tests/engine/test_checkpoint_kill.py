@@ -1,4 +1,4 @@
-"""Kills, full disks and power cuts while saving: a complete checkpoint is always there, and it is one that was saved."""
+"""Kills, full disks and power cuts while saving: a complete checkpoint that was saved is always there."""
 
 from __future__ import annotations
 

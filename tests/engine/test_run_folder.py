@@ -57,7 +57,9 @@ def test_an_existing_name_is_an_error_and_nothing_changes(tmp_path: Path) -> Non
     assert everything(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "/a", "-a", "a\0b", "a\nb", "\x1b[2J", "\udcff", "x" * 201])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\\b", "/a", "-a", "a\0b", "a\nb", "\x1b[2J", "\udcff", "x" * 201]
+)
 def test_names_that_are_no_folder_names(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="one folder name"):
         new(tmp_path / "runs", name)
@@ -120,7 +122,9 @@ def test_how_it_ended_is_noted(tmp_path: Path, error: BaseException, state: str)
 
 def test_config_says_how_to_repeat_the_run(tmp_path: Path) -> None:
     with new(tmp_path) as run:
-        run.write_config({"lr": np.float32(0.5), "out": tmp_path, "image_size": (256, 128)}, ["train_core", "--lr", "0.5"])
+        run.write_config(
+            {"lr": np.float32(0.5), "out": tmp_path, "image_size": (256, 128)}, ["train_core", "--lr", "0.5"]
+        )
     with new(tmp_path, resume=True) as run:
         assert run.resumed
         run.write_config({"lr": 9}, ["train_core", "--resume", "a"])
