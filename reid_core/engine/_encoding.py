@@ -1,7 +1,8 @@
 """One checkpoint as the bytes of a file: safetensors with a checksum of its own.
 
-Arrays are tensors; scalars and names are JSON strings in the metadata, and beside them stands the sha256 over names,
-dtypes, shapes, bytes and metadata, so that a file is verified wherever it lies. Nothing is pickled.
+Arrays are tensors; scalars and names are one JSON string in the metadata (one, because safetensors writes several in
+any order, and equal states shall be equal files). Beside it stands the sha256 over names, dtypes, shapes, bytes and
+that string, so that a file is verified wherever it lies. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from reid_core.errors import CheckpointError
 
 Tensors = Mapping[str, NDArray[Any]]
 
-_FORMAT = "reid_core.format"
-_CONTENT = "reid_core.sha256"
+_KEY = "reid_core"
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -37,24 +37,22 @@ _DTYPES = {
     "U16": np.uint16,
     "U8": np.uint8,
     "BOOL": np.bool_,
-    "C64": np.complex64,
 }
 
 
 def encode(tensors: Tensors, meta: Mapping[str, Any]) -> bytes:
     """A whole checkpoint file as bytes; arguments and errors as ``CheckpointFolder.save``."""
     stored = {str(name): _storable(str(name), array) for name, array in tensors.items()}
-    texts = {}
+    if "__metadata__" in stored:
+        raise TypeError("a tensor cannot be called '__metadata__': safetensors has that name for itself")
     for name, value in meta.items():
-        if not isinstance(name, str) or name.startswith("reid_core."):
-            raise TypeError(f"a metadata name is text and does not start with 'reid_core.', got {name!r}")
         try:
-            texts[name] = json.dumps(value, default=_number)
+            json.dumps({name: value}, default=_number)
         except (TypeError, ValueError) as error:
             raise TypeError(f"meta[{name!r}] has no JSON form ({error}); arrays go to the tensors") from error
-    texts[_FORMAT] = "1"
-    texts[_CONTENT] = _content_digest(stored, texts)
-    return safetensors_bytes(stored, metadata=texts)
+    text = json.dumps({str(name): value for name, value in meta.items()}, default=_number)
+    noted = {"format": 1, "sha256": _content_digest(stored, text), "meta": text}
+    return safetensors_bytes(stored, metadata={_KEY: json.dumps(noted)})
 
 
 def _number(value: Any) -> Any:
@@ -69,15 +67,15 @@ def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
         raise TypeError(f"tensor {name!r} must be a NumPy array, got {type(array).__name__}")
     if array.dtype.newbyteorder("=") not in [np.dtype(d) for d in _DTYPES.values()]:
         raise TypeError(
-            f"tensor {name!r} has dtype {array.dtype}, which cannot be stored; bool, integers, float16-64 and complex64 "
-            "can (bfloat16: give float32, which holds it exactly, and note the dtype in the metadata)"
+            f"tensor {name!r} has dtype {array.dtype}, which cannot be stored; bool, integers and float16-64 can "
+            "(bfloat16: give float32, which holds it exactly, and note the dtype in the metadata)"
         )
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
-def _content_digest(tensors: Tensors, texts: Mapping[str, str]) -> str:
-    """sha256 over names, dtypes, shapes, bytes and metadata (its own entry left out)."""
-    digest = hashlib.sha256(json.dumps(sorted((k, v) for k, v in texts.items() if k != _CONTENT)).encode())
+def _content_digest(tensors: Tensors, meta: str) -> str:
+    """sha256 over names, dtypes, shapes, bytes and metadata."""
+    digest = hashlib.sha256(meta.encode())
     for name in sorted(tensors):
         array = tensors[name]
         digest.update(json.dumps([name, array.dtype.name, array.shape]).encode())
@@ -98,13 +96,16 @@ def decode(data: bytes, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, 
         views = deserialize(data)  # type: ignore[no-untyped-call]
         (length,) = struct.unpack("<Q", data[:8])
         texts = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+        noted = json.loads(texts[_KEY]) if _KEY in texts else None
     except (SafetensorError, ValueError, struct.error, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}).") from error
-    if _FORMAT not in texts:
+    if noted is None:
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of reid-core; to start a training from its weights, "
             "give it to --weights."
         )
+    if not isinstance(noted, dict) or not isinstance(noted.get("meta"), str):
+        raise CheckpointError(f"{path} is damaged: its metadata is not what is written there.")
     tensors = {}
     for name, view in views:
         if view["dtype"] not in _DTYPES:
@@ -114,8 +115,8 @@ def decode(data: bytes, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, 
         dtype = np.dtype(_DTYPES[view["dtype"]]).newbyteorder("<")
         memory = view["data"] if isinstance(view["data"], bytearray) else bytearray(view["data"])  # writable either way
         tensors[name] = np.frombuffer(memory, dtype).reshape(view["shape"])
-    if _content_digest(tensors, texts) != texts.get(_CONTENT):
+    if _content_digest(tensors, noted["meta"]) != noted.get("sha256"):
         raise CheckpointError(
             f"{path} is damaged: its content does not have the sha256 noted inside when it was saved."
         )
-    return tensors, {name: json.loads(text) for name, text in texts.items() if not name.startswith("reid_core.")}
+    return tensors, json.loads(noted["meta"])

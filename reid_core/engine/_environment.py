@@ -16,7 +16,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "safetensors", "p
 
 
 def environment() -> dict[str, Any]:
-    """``versions``, ``commit`` (of this package's checkout, None for an installed one), ``platform``. Imports nothing."""
+    """``versions``, ``commit`` (of this package's checkout, None if installed) and ``platform``. Imports nothing."""
     versions = {"reid_core": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -1,7 +1,7 @@
 """Checkpoints that survive kills, full disks and bit rot: ``last``, ``previous`` and named ones in one folder.
 
-``index.json`` has the sha256 of every file as a whole (what ``sha256sum`` prints), beside the one that each file carries
-of its own content.
+``index.json`` has the sha256 of every file as a whole (what ``sha256sum`` prints), beside the one that each file
+carries of its own content.
 
 The order of a save is what makes it safe at any instant. Z and A are the files before, B the new one:
 
@@ -91,7 +91,7 @@ class CheckpointFolder:
         """Write ``last``; the former ``last`` becomes ``previous``. At every instant a complete checkpoint is there.
 
         Args:
-            tensors: arrays of bool, (u)int8-64, float16-64 or complex64. bfloat16 is refused: give float32 instead,
+            tensors: arrays of bool, (u)int8-64 or float16-64. bfloat16 is refused: give float32 instead,
                 which holds it exactly, and note the dtype in ``meta``.
             meta: JSON values; tuples come back as lists, floats to the bit, NaN and infinities included.
             also: a second name for the same content, for example ``phase_1``.

@@ -115,7 +115,7 @@ def write_beside(path: Path, data: bytes | Callable[[BinaryIO], None], *, size: 
 
 
 def link_or_copy_beside(source: Path, path: Path) -> Path:
-    """A temporary name beside ``path`` with the content of ``source``: a hard link, or a fsynced copy where links fail."""
+    """A temporary name beside ``path`` with the content of ``source``: a hard link, or an fsynced copy."""
     linked = temporary_beside(path)
     try:
         os.link(source, linked)

@@ -110,8 +110,8 @@ class RunFolder:
                     folder.rmdir()
             if isinstance(error, OSError):
                 raise CheckpointError(
-                    f"the run folder {out / (name or default)} could not be made: {error.strerror or error}. Nothing was "
-                    "left there; choose a folder you may write to with --out."
+                    f"the run folder {out / (name or default)} could not be made: {error.strerror or error}. Nothing "
+                    "was left there; choose a folder you may write to with --out."
                 ) from error
             raise
 
@@ -259,18 +259,21 @@ def read_records(path: Path) -> dict[str, NDArray[Any]]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise TypeError("one array, not an archive of arrays")
         with archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise TypeError("it holds something other than arrays")  # NumPy hands those out as raw bytes
+        return arrays
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not there: that epoch was not recorded.") from error
     except Exception as error:  # zipfile and zlib raise half a dozen kinds on damaged files
         raise CheckpointError(
-            f"{path} cannot be read ({error}): it is damaged, or no file of records. Restore it from a copy, or delete it; "
-            "the training does not need it to go on."
+            f"{path} cannot be read ({error}): it is damaged, or no file of records. Restore it from a copy, or delete "
+            "it; the training does not need it to go on."
         ) from error
 
 
 def read_status(path: Path) -> dict[str, Any]:
-    """``status.json`` of the run folder ``path``; a run that says ``running`` and has no living process is ``killed``."""
+    """``status.json`` of the run folder ``path``; a run that says ``running`` but has no process is ``killed``."""
     status = _read_dict(path / "status.json")
     if status.get("state") == "running" and not ((path / _LOCK).exists() and is_alive(read_owner(path / _LOCK))):
         status["state"] = "killed"

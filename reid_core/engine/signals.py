@@ -82,7 +82,7 @@ def stop_requests(on_request: Callable[[int], None] | None = None) -> Iterator[S
 
 
 def ignore_interrupts(worker: int = 0) -> None:
-    """For the worker processes of a data loader: Ctrl-C goes to the whole terminal, but only the main process decides."""
+    """For the workers of a data loader: Ctrl-C goes to every process of a terminal, but only the main one decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -82,11 +82,13 @@ def load_weights(
         UsageError: no such file, or a kind of file that is not known.
     """
     stored = _flat(read_state_dict(file), file)
+    heads = {"", *_heads(stored), *_heads(network_state)}
     stored, raw_names = _align(stored, network_state)
     keys = tuple(classifier_keys)
 
     def is_new(name: str) -> bool:
-        return any(n == key or n.startswith(f"{key}.") for key in keys for n in (name, raw_names.get(name, name)))
+        written = {n.removeprefix(head) for n in (name, raw_names.get(name, name)) for head in heads}
+        return any(n == key or n.startswith(f"{key}.") for key in keys for n in written)
 
     fits = {n for n, t in network_state.items() if n in stored and stored[n].shape == t.shape}
     own = {n for n in network_state if not is_new(n)}
@@ -150,7 +152,7 @@ def _flat(found: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
         nest = next((found[key] for key in _NESTS if isinstance(found.get(key), Mapping)), None)
         if nest is None:
             raise CheckpointError(
-                f"{file} holds no weights: its entries are {_some([str(k) for k in found]) or 'none'}; a state dict, or one "
+                f"{file} holds no weights: its entries are {_some(map(str, found)) or 'none'}; a state dict, or one "
                 f"under {', '.join(_NESTS)}, is expected."
             )
         found = nest
