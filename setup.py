@@ -51,6 +51,8 @@ def explain(error: BaseException) -> str:
     """A failed build in one line; the compiler's own words are on the screen already."""
     if isinstance(error, Skipped):
         return str(error)
+    if type(error).__module__.startswith("Cython."):
+        return f"Cython {metadata.version('Cython')} could not translate {error}"
     text = str(error)[:300]
     inner: BaseException | None = error
     while inner is not None:

@@ -109,4 +109,35 @@ QueryRank rank_query(const Real* distances, const Gallery& gallery, std::int64_t
     return result;
 }
 
+// Where a NaN stands; row -1 for nowhere.
+struct NanPosition {
+    std::ptrdiff_t row = -1;
+    std::ptrdiff_t column = -1;
+};
+
+// Ranks `rows` queries one after another; stops at the first row with a NaN and says where it is.
+// distances: rows x gallery.size. q_pids, q_camids: rows.
+// counts: rows x 4 (first_hit, num_matches, num_tied, num_dropped). scores: rows x 3 (ap, ap_trapezoid, inp).
+template <class Real>
+NanPosition rank_rows(const Real* distances, std::ptrdiff_t rows, const Gallery& gallery, const std::int64_t* q_pids,
+                      const std::int64_t* q_camids, bool drop_same_camera, std::int64_t* counts, double* scores) {
+    RankScratch<Real> scratch;
+    for (std::ptrdiff_t i = 0; i < rows; ++i) {
+        const Real* row = distances + i * gallery.size;
+        const std::ptrdiff_t column = first_nan(row, gallery.size);
+        if (column >= 0) return {i, column};
+        const QueryRank one = rank_query(row, gallery, q_pids[i], q_camids[i], drop_same_camera, scratch);
+        std::int64_t* count = counts + 4 * i;
+        count[0] = one.first_hit;
+        count[1] = one.num_matches;
+        count[2] = one.num_tied;
+        count[3] = one.num_dropped;
+        double* score = scores + 3 * i;
+        score[0] = one.ap;
+        score[1] = one.ap_trapezoid;
+        score[2] = one.inp;
+    }
+    return {};
+}
+
 }  // namespace reid

@@ -10,26 +10,22 @@ from libc.stdint cimport int64_t
 
 
 cdef extern from "rank.hpp" namespace "reid" nogil:
-    cdef struct QueryRank:
-        int64_t first_hit
-        int64_t num_matches
-        int64_t num_tied
-        int64_t num_dropped
-        double ap
-        double ap_trapezoid
-        double inp
-
     cdef struct Gallery:
         const int64_t* pids
         const int64_t* camids
         Py_ssize_t size
 
-    cdef cppclass RankScratch[Real]:
-        RankScratch() except +
+    cdef struct NanPosition:
+        Py_ssize_t row
+        Py_ssize_t column
 
-    Py_ssize_t first_nan[Real](const Real* distances, Py_ssize_t size)
-    QueryRank rank_query[Real](const Real* distances, const Gallery& gallery, int64_t pid, int64_t camid,
-                               bint drop_same_camera, RankScratch[Real]& scratch) except +
+    # By name: Cython before 3.3 deduces a const type for the template.
+    NanPosition rank_floats "reid::rank_rows<float>"(
+        const float* distances, Py_ssize_t rows, const Gallery& gallery, const int64_t* q_pids,
+        const int64_t* q_camids, bint drop_same_camera, int64_t* counts, double* scores) except +
+    NanPosition rank_doubles "reid::rank_rows<double>"(
+        const double* distances, Py_ssize_t rows, const Gallery& gallery, const int64_t* q_pids,
+        const int64_t* q_camids, bint drop_same_camera, int64_t* counts, double* scores) except +
 
 
 ctypedef fused real:
@@ -37,13 +33,12 @@ ctypedef fused real:
     double
 
 
-cdef (Py_ssize_t, Py_ssize_t) _rows(const real[:, ::1] distances, const int64_t[::1] q_pids, const int64_t[::1] g_pids,
-                                    const int64_t[::1] q_camids, const int64_t[::1] g_camids, bint drop_same_camera,
-                                    int64_t[:, ::1] counts, double[:, ::1] scores) except *:
-    cdef Py_ssize_t rows = distances.shape[0], columns = distances.shape[1], i, column
+cdef tuple _rows(const real[:, ::1] distances, const int64_t[::1] q_pids, const int64_t[::1] g_pids,
+                 const int64_t[::1] q_camids, const int64_t[::1] g_camids, bint drop_same_camera,
+                 int64_t[:, ::1] counts, double[:, ::1] scores):
+    cdef Py_ssize_t rows = distances.shape[0], columns = distances.shape[1]
     cdef Gallery gallery
-    cdef QueryRank one
-    cdef RankScratch[real] scratch
+    cdef NanPosition nan
     if q_pids.shape[0] != rows or q_camids.shape[0] != rows or counts.shape[0] != rows or scores.shape[0] != rows:
         raise ValueError("one pid, camid and row of results a query")
     if g_pids.shape[0] != columns or g_camids.shape[0] != columns:
@@ -56,25 +51,22 @@ cdef (Py_ssize_t, Py_ssize_t) _rows(const real[:, ::1] distances, const int64_t[
     gallery.camids = &g_camids[0]
     gallery.size = columns
     with nogil:
-        for i in range(rows):
-            column = first_nan(&distances[i, 0], columns)
-            if column >= 0:
-                return i, column
-            one = rank_query(&distances[i, 0], gallery, q_pids[i], q_camids[i], drop_same_camera, scratch)
-            counts[i, 0] = one.first_hit
-            counts[i, 1] = one.num_matches
-            counts[i, 2] = one.num_tied
-            counts[i, 3] = one.num_dropped
-            scores[i, 0] = one.ap
-            scores[i, 1] = one.ap_trapezoid
-            scores[i, 2] = one.inp
-    return -1, -1
+        if real is float:
+            nan = rank_floats(&distances[0, 0], rows, gallery, &q_pids[0], &q_camids[0], drop_same_camera,
+                              &counts[0, 0], &scores[0, 0])
+        else:
+            nan = rank_doubles(&distances[0, 0], rows, gallery, &q_pids[0], &q_camids[0], drop_same_camera,
+                               &counts[0, 0], &scores[0, 0])
+    return nan.row, nan.column
 
 
 def rank_rows_float32(const float[:, ::1] distances, const int64_t[::1] q_pids, const int64_t[::1] g_pids,
                       const int64_t[::1] q_camids, const int64_t[::1] g_camids, bint drop_same_camera,
                       int64_t[:, ::1] counts, double[:, ::1] scores):
-    """Fill ``counts`` and ``scores``, a row a query; returns row and column of the first NaN, or (-1, -1)."""
+    """Fill ``counts`` (first hit, matches, tied, dropped) and ``scores`` (AP, trapezoid AP, INP), a row a query.
+
+    Returns row and column of the first NaN, or (-1, -1).
+    """
     return _rows[float](distances, q_pids, g_pids, q_camids, g_camids, drop_same_camera, counts, scores)
 
 
