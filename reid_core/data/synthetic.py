@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.data._synthetic_folder import contents, installed, whole_or_nothing
-from reid_core.data._synthetic_person import TRACK, stream
+from reid_core.data._synthetic_looks import TRACK, stream
 from reid_core.data._synthetic_scene import CAMERAS
 from reid_core.data._synthetic_shot import render, render_junk
 from reid_core.errors import DataError, UsageError
