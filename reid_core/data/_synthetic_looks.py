@@ -9,7 +9,7 @@ import numpy as np
 Colour = tuple[int, int, int]
 
 # The streams of random numbers; a part of the generator's version.
-LOOKS, TRACK, SHOT, SCENE, JUNK = range(5)
+LOOKS, TRACK, SHOT, SCENE, JUNK, PLAN = range(6)
 
 # (colour, weight): clothes in the street are mostly black, white, grey and blue, which is what makes people look alike.
 _CLOTHES: tuple[tuple[Colour, float], ...] = (
