@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from reid_core.data._synthetic_person import SCENE, Colour, stream
+from reid_core.data._synthetic_looks import SCENE, Colour, stream
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,15 @@ import math
 import numpy as np
 from PIL import Image
 
-from reid_core.data._synthetic_person import JUNK, SHOT, TRACK, Pose, draw_person, person, stream
-from reid_core.data._synthetic_scene import CAMERAS, draw_obstacle, photograph, scene, smooth_noise
+from reid_core.data._synthetic_figure import Pose, draw_person
+from reid_core.data._synthetic_looks import JUNK, SHOT, TRACK, person, stream
+from reid_core.data._synthetic_scene import (
+    CAMERAS,
+    draw_obstacle,
+    photograph,
+    scene,
+    smooth_noise,
+)
 from reid_core.errors import UsageError
 
 # Drawn at twice the size and averaged down, which smooths the edges.

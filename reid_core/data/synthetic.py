@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.data._synthetic_folder import contents, installed, whole_or_nothing
-from reid_core.data._synthetic_person import TRACK, stream
+from reid_core.data._synthetic_looks import PLAN, stream
 from reid_core.data._synthetic_scene import CAMERAS
 from reid_core.data._synthetic_shot import render, render_junk
 from reid_core.errors import DataError, UsageError
@@ -184,7 +184,7 @@ def _is_written(root: Path, asked: dict[str, Any]) -> bool:
 def _plan(ids: int, test_ids: int, images_per_camera: int, seed: int) -> Iterator[tuple[str, int | None, int, int]]:
     """(path, identity or None for junk, camera, shot or number of the junk) of every image."""
     for pid in range(1, ids + test_ids + 1):
-        rng = stream(seed, TRACK, pid)
+        rng = stream(seed, PLAN, pid)
         seen = rng.permutation(len(CAMERAS))[: max(2, int(rng.binomial(len(CAMERAS), 0.85)))]
         for camera in sorted(int(c) for c in seen):
             first = int(rng.integers(1, 90_000))

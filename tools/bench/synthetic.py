@@ -44,8 +44,8 @@ def main() -> None:
     def draw(number: int) -> object:
         return render(number // 18, number % 6, number % 3, seed=0, size=size)
 
-    def draw_and_pack(number: int) -> object:
-        return render(number // 18, number % 6, number % 3, seed=0, size=size).save(io.BytesIO(), "JPEG", quality=90)
+    def draw_and_pack(number: int) -> None:
+        render(number // 18, number % 6, number % 3, seed=0, size=size).save(io.BytesIO(), "JPEG", quality=90)
 
     for number in range(12):  # the six scenes are drawn once
         draw(number)
