@@ -57,6 +57,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        verb.set_defaults(verb_parser=verb)
         verb.add_argument("--traceback", action="store_true", help="show the stack of an error")
         module.configure(verb)
     return parser
@@ -70,7 +71,9 @@ def run(argv: Sequence[str]) -> int:
     parser = build_parser(verb)
     if flags and not flags[0].startswith("-") and verb is None:
         parser.error(f"unknown verb {flags[0]!r}: known are {', '.join(verbs)}.{closest(flags[0], verbs)}")
-    args = parser.parse_args(flags)
+    args, unknown = parser.parse_known_args(flags)
+    if unknown:
+        getattr(args, "verb_parser", parser).error(f"unrecognized arguments: {' '.join(unknown)}")
     module = importlib.import_module(f"reid_core.cli.{args.verb}")
     return guarded(lambda: int(module.run(args) or 0), args.traceback, f"reid-core {args.verb}")
 
