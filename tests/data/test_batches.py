@@ -1,0 +1,102 @@
+"""Batches are a function of (seed, epoch, step): any number of workers, any global random state, any starting step."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_tiny_market
+
+from reid_core.data import market1501
+from reid_core.data._dataset import EvalImages, TrainImages, eval_loader, train_loader
+from reid_core.data._samplers import EpochBatches
+from reid_core.data._transforms import AUGMENTATIONS, eval_transform, train_transform
+
+
+def digests(dataset, workers, batch_size=4, epochs=10, start=0):
+    found = []
+    for epoch in range(epochs):
+        for batch in train_loader(dataset, batch_size, epoch, start, workers):
+            digest = hashlib.sha256(batch.images["weak"].numpy().tobytes())
+            digest.update(batch.index.numpy().tobytes() + batch.labels.numpy().tobytes())
+            found.append(digest.hexdigest())
+    return found
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    split = market1501.read(write_tiny_market(tmp_path_factory.mktemp("batches") / "market", ids=8, shots=5))
+    labels = np.array([sample.pid - 1 for sample in split.train], np.int64)
+    return TrainImages(split.root, split.train, labels, train_transform("reid", (32, 16)), seed=3)
+
+
+def test_first_100_batches_are_the_same_for_any_number_of_workers(dataset):
+    alone = digests(dataset, 0)
+    assert len(alone) == 100 and len(set(alone)) == 100
+    for workers in (1, 2, 4):
+        torch.manual_seed(workers)
+        np.random.seed(workers)
+        assert digests(dataset, workers) == alone
+
+
+def test_going_on_in_the_middle_gives_the_same_batches(dataset):
+    assert digests(dataset, 0, epochs=1, start=6) == digests(dataset, 0, epochs=1)[6:]
+
+
+def test_seed_changes_order_and_augmentation(dataset):
+    other = TrainImages(dataset.root, dataset.samples, dataset.labels, dataset.transform, seed=4)
+    assert not set(digests(other, 0, epochs=1)) & set(digests(dataset, 0, epochs=1))
+    assert not torch.equal(other[(0, 0)][3], dataset[(0, 0)][3])
+    assert not torch.equal(dataset[(0, 0)][3], dataset[(1, 0)][3])
+    assert torch.equal(dataset[(1, 0)][3], dataset[(1, 0)][3])
+
+
+@pytest.mark.parametrize(("samples", "batch", "sizes"), [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (3, 8, [3]), (8, 4, [4, 4])])
+def test_a_last_batch_of_one_is_left_out(samples, batch, sizes):
+    batches = EpochBatches(samples, batch, seed=1, epoch=0)
+    drawn = list(batches)
+    assert [len(rows) for rows in drawn] == sizes and len(batches) == len(sizes)
+    indices = [index for rows in drawn for _, index in rows]
+    assert len(set(indices)) == len(indices) and set(indices) <= set(range(samples))
+
+
+def test_over_the_epochs_every_sample_is_seen_also_with_one_left_out():
+    seen = {index for epoch in range(6) for rows in EpochBatches(9, 4, 1, epoch) for _, index in rows}
+    assert seen == set(range(9))
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_transforms_give_the_size_and_normalisation(name, dataset):
+    from PIL import Image
+
+    image = Image.new("RGB", (20, 50), (124, 116, 104))  # close to the mean
+    torch.manual_seed(0)
+    tensor = train_transform(name, (40, 24))(image)
+    assert tensor.shape == (3, 40, 24) and tensor.dtype == torch.float32
+    assert tensor[:, 20, 12].abs().max() < 0.02
+    assert eval_transform((33, 17))(image).shape == (3, 33, 17)
+
+
+def test_only_reid_augmentation_flips():
+    import numpy as np
+    from PIL import Image
+
+    left_white = Image.fromarray(np.repeat(np.tile([255, 0], (32, 1)), 16, axis=1).astype(np.uint8)).convert("RGB")
+
+    def flipped(name):
+        transform, count = train_transform(name, (32, 32)), 0
+        for seed in range(200):
+            torch.manual_seed(seed)
+            tensor = transform(left_white)
+            count += bool(tensor[:, :, :8].mean() < tensor[:, :, -8:].mean())
+        return count
+
+    assert 70 < flipped("reid") < 130
+    assert flipped("small") == 0 and flipped("none") == 0
+
+
+def test_evaluation_order_is_the_order_of_the_samples(dataset):
+    images = EvalImages(dataset.root, dataset.samples, eval_transform((32, 16)))
+    for workers in (0, 2):
+        rows = torch.cat([index for index, _ in eval_loader(images, 7, workers)])
+        assert rows.tolist() == list(range(40))

@@ -1,0 +1,77 @@
+"""Networks of three families, necks as published, and initial weights that follow their seed alone."""
+
+import pytest
+import timm
+import torch
+
+from reid_core.errors import UsageError
+from reid_core.models._network import build_network
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "test_vit", "test_efficientnet"])
+@pytest.mark.parametrize("neck", ["fc512", "bnneck", "none"])
+def test_output_has_the_same_type_in_both_modes(arch, neck):
+    network = build_network(arch, 7, neck=neck, neck_dim=16, image_size=(64, 32))
+    images = torch.randn(3, 3, 64, 32)
+    for mode in (True, False):
+        output = network.train(mode)(images)
+        assert output.logits.shape == (3, 7)
+        assert output.embedding.shape[0] == 3 and output.embedding.ndim == 2
+    assert network.eval()(images[:1]).embedding.shape[0] == 1
+
+
+def test_fc512_as_published():
+    network = build_network("test_resnet", 11, neck="fc512", neck_dim=512, image_size=(32, 32))
+    neck, features = network.neck, network.neck.linear.in_features
+    assert [type(m).__name__ for m in neck.children()] == ["Linear", "BatchNorm1d", "LeakyReLU", "Dropout", "Linear"]
+    assert neck.activation.negative_slope == 0.1 and neck.dropout.p == 0.5
+    assert neck.linear.weight.shape == (512, features) and neck.classifier.weight.shape == (11, 512)
+    assert neck.linear.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.05)  # Kaiming, fan out
+    assert neck.norm.weight.mean().item() == pytest.approx(1, abs=0.01)
+    assert neck.norm.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert neck.classifier.weight.std().item() == pytest.approx(0.001, rel=0.1)
+    assert not neck.linear.bias.any() and not neck.classifier.bias.any()
+    # The bottleneck exists for training alone: the embedding is its input.
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(network.eval()(images).embedding, network.backbone(images))
+
+
+def test_bnneck_as_published():
+    network = build_network("resnet10t", 5, neck="bnneck", image_size=(64, 32))
+    assert network.neck.classifier.bias is None and not network.neck.norm.bias.requires_grad
+    # Last stride 1: 64 x 32 pixels give 4 x 2 positions, not 2 x 1.
+    assert network.backbone.forward_features(torch.randn(1, 3, 64, 32)).shape[2:] == (4, 2)
+    plain = build_network("resnet10t", 5, neck="fc512", image_size=(64, 32))
+    assert plain.backbone.forward_features(torch.randn(1, 3, 64, 32)).shape[2:] == (2, 1)
+
+
+def test_the_unused_imagenet_classifier_is_gone():
+    network = build_network("test_resnet", 5, image_size=(32, 32))
+    assert not [name for name, _ in network.backbone.named_parameters() if name.startswith(("fc.", "head.fc"))]
+    groups = network.parameter_groups()
+    owned = {id(p) for group in groups.values() for p in group}
+    assert owned == {id(p) for p in network.parameters() if p.requires_grad}
+    assert sum(len(group) for group in groups.values()) == len(owned)
+
+
+def test_initial_weights_depend_on_seed_and_position_alone():
+    def first(seed, position):
+        return build_network("test_resnet", 5, image_size=(32, 32), seed=seed, position=position).state_dict()
+
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    one = first(1, 0)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(6)
+    two = first(1, 0)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    key = "neck.classifier.weight"
+    assert not torch.equal(one[key], first(1, 1)[key]) and not torch.equal(one[key], first(2, 0)[key])
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UsageError, match="resnet18"):
+        build_network("resnet_18", 5)
+    with pytest.raises(UsageError, match="fc512, bnneck, none"):
+        build_network("resnet18", 5, neck="neck")
+    assert "test_resnet" in timm.list_models()
