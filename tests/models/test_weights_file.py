@@ -22,6 +22,8 @@ from reid_core.engine.checkpoint import CheckpointFolder
 from reid_core.errors import CheckpointError, UsageError
 from reid_core.models._weights import load_weights, read_state_dict
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch wonders about the odd files
+
 
 class Backbone(nn.Module):
     def __init__(self, classes: int = 0, layers: int = 4) -> None:
