@@ -29,13 +29,16 @@ def setting(default: Any, help: str, group: str, **more: Any) -> Any:
 class TrainConfig:
     """Everything that decides a training run. A None means: the schedule's, data set's or augmentation's own."""
 
-    dataset: str = setting("market1501", "data set: market, duke, cuhk03, msmt17, manifest, pid_folders, synthetic", "data")
+    dataset: str = setting(
+        "market1501", "data set: market, duke, cuhk03, msmt17, manifest, pid_folders, synthetic", "data"
+    )
     data_dir: str = setting("../", "the data set's folder, or the folder it lies in", "data")
     train_split: str = setting("train", "train, or train_all with the prepared validation images", "data")
     protocol: str | None = setting(None, "market1501, cuhk03 or any-camera (default: the data set's)", "data")
     labels: str | None = setting(None, "CSV (path,label) with the labels you have; no noise is added", "data")
-    on_bad_image: str = setting("error", "error: name all bad images and stop; skip: train without them", "data",
-                                choices=("error", "skip"))
+    on_bad_image: str = setting(
+        "error", "error: name all bad images and stop; skip: train without them", "data", choices=("error", "skip")
+    )
     max_bad_images: float = setting(0.01, "with skip: the share of bad images that is still accepted", "data")
     image_size: tuple[int, int] = setting((256, 128), "height and width in pixels", "data")
     augment: str = setting("reid", "training augmentation", "data", choices=("reid", "small", "none"))
@@ -43,41 +46,63 @@ class TrainConfig:
 
     noise: str = setting("random", "noise model: random or patterned", "noise")
     noise_ratio: float = setting(
-        0.0, "share of training labels made wrong, in [0, 1] (published and synthetic data: 0.2, as the reference has it)",
-        "noise")
+        0.0,
+        "share of training labels made wrong, in [0, 1] (published and synthetic data: 0.2, as the reference has it)",
+        "noise",
+    )
     noise_seed: int = setting(1, "seed of the noise", "noise")
     pattern: bool = setting(False, "the same as --noise patterned", "noise")
-    pattern_from: str | None = setting(None, "finished run on clean labels whose second choices make the pattern", "noise")
+    pattern_from: str | None = setting(
+        None, "finished run on clean labels whose second choices make the pattern", "noise"
+    )
 
     method: str = setting("core", "baseline, self_refine or core", "method")
-    schedule: str = setting("default", "reference and paper: as published; default: 60 epochs or --epochs", "method",
-                            choices=("reference", "paper", "default"))
+    schedule: str = setting(
+        "default",
+        "reference and paper: as published; default: 60 epochs or --epochs",
+        "method",
+        choices=("reference", "paper", "default"),
+    )
     epochs: int | None = setting(None, "length of a run with --schedule default", "method")
-    switch: str | None = setting(None, "first epoch of CORE's phase, or auto (the default of --schedule default)", "method")
+    switch: str | None = setting(
+        None, "first epoch of CORE's phase, or auto (the default of --schedule default)", "method"
+    )
     selective: bool = setting(False, "CORE: no hard term where the networks disagree", "method", negatable=True)
     soft_weight: float = setting(1.0, "CORE: weight of the soft term", "method")
-    confidence_from: str = setting("base", "SELF: loss that the confidence is made of", "method",
-                                   choices=("base", "combined"))
+    confidence_from: str = setting(
+        "base", "SELF: loss that the confidence is made of", "method", choices=("base", "combined")
+    )
 
     arch: str = setting("resnet50", "any timm architecture", "network")
-    neck: str | None = setting(None, "fc512, bnneck or none (default: bnneck, with published schedules fc512)", "network")
+    neck: str | None = setting(
+        None, "fc512, bnneck or none (default: bnneck, with published schedules fc512)", "network"
+    )
     neck_dim: int = setting(512, "width of the fc512 neck", "network")
-    weights: str = setting("none", "initial weights: a local state dict, imagenet (asks timm's hub), or none", "network")
+    weights: str = setting(
+        "none", "initial weights: a local state dict, imagenet (asks timm's hub), or none", "network"
+    )
 
     batchsize: int = setting(32, "images a batch", "optimization")
     lr: float | None = setting(None, "base learning rate (default 0.01; paper: 0.1)", "optimization")
-    new_layer_mult: float | None = setting(None, "rate of neck and classifier over the base rate (default 10; paper: 1)",
-                                           "optimization")
+    new_layer_mult: float | None = setting(
+        None, "rate of neck and classifier over the base rate (default 10; paper: 1)", "optimization"
+    )
     momentum: float = setting(0.9, "SGD momentum (Nesterov)", "optimization")
     weight_decay: float = setting(5e-4, "SGD weight decay", "optimization")
-    amp: str = setting("off", "bf16: forward passes in bfloat16, twice as fast where the processor has it",
-                       "optimization", choices=("off", "bf16"))
+    amp: str = setting(
+        "off",
+        "bf16: forward passes in bfloat16, twice as fast where the processor has it",
+        "optimization",
+        choices=("off", "bf16"),
+    )
     seed: int = setting(1, "seed of networks, order, augmentation and dropout", "optimization")
 
-    eval_every: int | None = setting(None, "epochs between measurements, 0: only at the end (default: a tenth of the run)",
-                                     "evaluation")
-    flip: bool | None = setting(None, "measure with mirror images too (default: where training flips)", "evaluation",
-                                negatable=True)
+    eval_every: int | None = setting(
+        None, "epochs between measurements, 0: only at the end (default: a tenth of the run)", "evaluation"
+    )
+    flip: bool | None = setting(
+        None, "measure with mirror images too (default: where training flips)", "evaluation", negatable=True
+    )
     max_rank: int = setting(50, "length of the CMC", "evaluation")
 
     out: str = setting("runs", "folder for run folders", "run", alias="model_dir")

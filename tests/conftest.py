@@ -39,7 +39,9 @@ def write_tiny_market(root, *, ids=8, shots=6, test_ids=4, size=(32, 16), seed=0
 
     def save(folder, pid, camera, number):
         (root / folder).mkdir(parents=True, exist_ok=True)
-        name = f"{pid:04d}_c{camera + 1}s1_{number:06d}_00.jpg" if pid >= 0 else f"-1_c{camera + 1}s1_{number:06d}_00.jpg"
+        name = (
+            f"{pid:04d}_c{camera + 1}s1_{number:06d}_00.jpg" if pid >= 0 else f"-1_c{camera + 1}s1_{number:06d}_00.jpg"
+        )
         crop(pid if pid > 0 else 500 + number, camera).save(root / folder / name, quality=90)
 
     number = 0

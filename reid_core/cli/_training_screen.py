@@ -100,7 +100,9 @@ class TrainingScreen:
             if body.get("ensemble"):
                 rows.append(("both", *_percent(body["ensemble"])))
             result(table(("", "rank-1", "rank-5", "rank-10", "mAP", "mINP"), rows))
-            result(f"percent, {body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid")
+            result(
+                f"percent, {body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid"
+            )
         result(f"\neverything lies in {folder}:")
         for name, what in _FILES.items():
             if (folder / name).exists():

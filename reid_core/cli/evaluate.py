@@ -21,7 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="RUN_OR_CHECKPOINT", help="run folder or .safetensors file")
     parser.add_argument("data", nargs="?", metavar="DATA", help="the data set's folder (default: the run's)")
     parser.add_argument("--dataset", help="data set (default: the run's)")
-    parser.add_argument("--checkpoint", default="last", help="which checkpoint of a run: last, phase_0, ... (default: last)")
+    parser.add_argument(
+        "--checkpoint", default="last", help="which checkpoint of a run: last, phase_0, ... (default: last)"
+    )
     parser.add_argument("--protocol", help="market1501, cuhk03 or any-camera (default: the data set's)")
     parser.add_argument("--flip", action="store_true", default=None, help="see mirror images too (default: as the run)")
     parser.add_argument("--no_flip", dest="flip", action="store_false", help="the opposite")

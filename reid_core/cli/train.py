@@ -27,7 +27,18 @@ from reid_core.report.run_report import finish_run
 REFERENCE = {"method": "core", "schedule": "reference"}
 
 # What may differ when a run goes on: it changes neither the networks nor the labels.
-FREE_ON_RESUME = {"workers", "device", "gpu", "data_dir", "save_minutes", "out", "name", "resume", "eval_every", "threads"}
+FREE_ON_RESUME = {
+    "workers",
+    "device",
+    "gpu",
+    "data_dir",
+    "save_minutes",
+    "out",
+    "name",
+    "resume",
+    "eval_every",
+    "threads",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +59,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         group.add_argument(*names, dest=item.name, default=argparse.SUPPRESS, help=text, **_options(item, hints))
         if item.metadata.get("negatable"):
             group.add_argument(
-                f"--no_{item.name}", dest=item.name, action="store_false", default=argparse.SUPPRESS, help="the opposite"
+                f"--no_{item.name}",
+                dest=item.name,
+                action="store_false",
+                default=argparse.SUPPRESS,
+                help="the opposite",
             )
 
 
@@ -73,7 +88,9 @@ def _options(item: dataclasses.Field[Any], hints: dict[str, Any]) -> dict[str, A
 
 def configuration(args: argparse.Namespace) -> tuple[TrainConfig, bool]:
     """The unresolved configuration, and whether a run goes on."""
-    typed = {item.name: getattr(args, item.name) for item in dataclasses.fields(TrainConfig) if hasattr(args, item.name)}
+    typed = {
+        item.name: getattr(args, item.name) for item in dataclasses.fields(TrainConfig) if hasattr(args, item.name)
+    }
     typed = {name: coerce(name, value) for name, value in typed.items()}
     if "resume" in typed:
         return _resumed(typed), True

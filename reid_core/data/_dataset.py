@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,11 +62,10 @@ def train_loader(
 ) -> DataLoader[Batch]:
     """The batches of ``epoch`` from step ``start`` on: the same for any number of workers."""
     batches = EpochBatches(len(dataset.samples), batch_size, dataset.seed, epoch, start)
-    return DataLoader(
-        dataset, batch_sampler=batches, num_workers=workers, collate_fn=_collate, pin_memory=pin_memory
-    )  # type: ignore[arg-type]
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, collate_fn=_collate, pin_memory=pin_memory)  # type: ignore[arg-type]
 
 
 def eval_loader(dataset: EvalImages, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
     """All samples in order, in batches of (positions, images)."""
-    return DataLoader(dataset, batch_size=batch_size, num_workers=workers)
+    loader: DataLoader[Any] = DataLoader(dataset, batch_size=batch_size, num_workers=workers)
+    return loader

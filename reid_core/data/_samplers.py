@@ -16,7 +16,13 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(self, num_samples: int, batch_size: int, seed: int, epoch: int, start: int = 0) -> None:
-        self.num_samples, self.batch_size, self.seed, self.epoch, self.start = num_samples, batch_size, seed, epoch, start
+        self.num_samples, self.batch_size, self.seed, self.epoch, self.start = (
+            num_samples,
+            batch_size,
+            seed,
+            epoch,
+            start,
+        )
 
     def __len__(self) -> int:
         """Batches left from ``start`` on."""

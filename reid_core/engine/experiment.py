@@ -108,7 +108,9 @@ def run_training(
     recipe = recipe_of(settings)
     num_networks = {phase.method.num_networks for phase in recipe}
     if len(num_networks) != 1:
-        raise UsageError(f"--method {settings.method}: its phases want {sorted(num_networks)} networks; one number is expected")
+        raise UsageError(
+            f"--method {settings.method}: its phases want {sorted(num_networks)} networks; one number is expected"
+        )
     networks_wanted = num_networks.pop()
     default = default_name(settings.method, resolve_name(settings.dataset))
     run_path = Path(settings.out) / (settings.name or default)
@@ -123,7 +125,10 @@ def run_training(
             write_labels(run.path / "labels.csv", data.split.train, data.labels, data.split.train_folder)
         run.write_config(dataclasses.asdict(settings), command)
         trainer = _trainer(settings, data, networks, walk, device, run, reporter, stop, identity)
-        if resume:
+        if resume and not run.checkpoints.names():
+            reporter.note(f"{run.path} was stopped before its first checkpoint; it starts from the beginning")
+            run.rewind(walk.first_epoch)
+        elif resume:
             checkpoint = run.checkpoints.load("last")
             if checkpoint.fell_back:
                 reporter.note(checkpoint.fell_back)
@@ -153,7 +158,7 @@ def build_networks(config: TrainConfig, num_classes: int, count: int, reporter: 
         )
         if config.weights not in ("imagenet", "none"):
             report = load_weights(network.state_dict(), Path(config.weights), (*CLASSIFIERS, "neck"))
-            reporter.note(f"network {k}: {report}")
+            reporter.note(f"network {k}: {report.summary()}")
         networks.append(network.to(memory_format=torch.channels_last))
     if config.from_self:
         _load_self(config, networks)
@@ -346,5 +351,7 @@ def _second_labels(
     device = choose_device(config.device, config.gpu)
     loader = eval_loader(dataset, 64, config.workers)
     tick = reporter.working("second labels")
-    found = predict(trained.networks[0].to(device), loader, device, bool(config.flip), lambda done: tick(done, len(dataset)))
+    found = predict(
+        trained.networks[0].to(device), loader, device, bool(config.flip), lambda done: tick(done, len(dataset))
+    )
     return second_labels(found.logits, labels)

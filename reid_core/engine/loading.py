@@ -45,7 +45,8 @@ def load_networks(source: Path, name: str = "last") -> TrainedNetworks:
     """
     if (source / "checkpoints").is_dir():
         folder = CheckpointFolder(source / "checkpoints")
-        checkpoint, path, run = folder.load(name), folder.path(name), source
+        checkpoint, run = folder.load(name), source
+        path = folder.path(checkpoint.name)
     elif source.is_file():
         checkpoint, path, run = read_checkpoint(source), source, source.parent.parent
     else:

@@ -70,4 +70,5 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _summary(entry: Mapping[str, Any]) -> EpochSummary:
-    return EpochSummary(**{name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()})
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
+    return EpochSummary(**fields)

@@ -147,7 +147,7 @@ class Trainer:
             if loss is None:
                 continue
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         self.recorder.add(batch.index, {**evidence(outputs), **result.records})
         return result
@@ -191,7 +191,9 @@ class Trainer:
         line["method"] = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
         if self.true_labels is not None:
             predicted = records["prediction"]
-            line["true_agreement"] = [float(v) for v in ((predicted == self.true_labels) & (predicted >= 0)).mean(axis=1)]
+            line["true_agreement"] = [
+                float(v) for v in ((predicted == self.true_labels) & (predicted >= 0)).mean(axis=1)
+            ]
         if switched:
             line["next_phase"] = self.walk.phases[position + 1].name
         if not phase.uses_given_labels:

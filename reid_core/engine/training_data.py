@@ -62,13 +62,20 @@ def usable(split: Split, config: TrainConfig, progress: Callable[[int, int], Non
         return tuple(sample for sample in part if split.root / sample.path not in bad)
 
     rest = Split(
-        split.dataset, split.root, split.train_folder, keep(split.train), keep(split.query), keep(split.gallery),
+        split.dataset,
+        split.root,
+        split.train_folder,
+        keep(split.train),
+        keep(split.query),
+        keep(split.gallery),
         split.protocol,
     )
     return rest, len(bad)
 
 
-def training_labels(split: Split, config: TrainConfig, second_labels: SecondLabels) -> tuple[NoisyLabels, tuple[str, ...]]:
+def training_labels(
+    split: Split, config: TrainConfig, second_labels: SecondLabels
+) -> tuple[NoisyLabels, tuple[str, ...]]:
     """Given labels and class names: from ``--labels``, or true labels with the noise that was asked for.
 
     Identities sorted by pid are classes 0..C-1; samples are in the order of their paths.
@@ -98,4 +105,3 @@ def training_labels(split: Split, config: TrainConfig, second_labels: SecondLabe
     if len(split.train) < 2:
         raise DataError(f"{split.root}: training needs at least two images, found {len(split.train)}")
     return noisy, class_names
-

@@ -69,9 +69,7 @@ class CoRefine:
         """No state."""
 
 
-def recipe(
-    plan: Plan, soft_weight: float = 1.0, selective: bool = False, confidence_from: str = "base"
-) -> list[Phase]:
+def recipe(plan: Plan, soft_weight: float = 1.0, selective: bool = False, confidence_from: str = "base") -> list[Phase]:
     """SELF on both networks until the switch, then CORE."""
     first = Phase(
         "self_refine",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import timm
 import torch
@@ -96,7 +97,7 @@ def _backbone(arch: str, image_size: tuple[int, int], pretrained: bool) -> nn.Mo
             "timm.list_models() in Python lists all of them"
         )
     config = timm.models.get_pretrained_cfg(arch)
-    options = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    options: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -11,7 +11,12 @@ from reid_core.types import NoisyLabels
 
 
 def corrupt(
-    labels: NDArray[np.int64], ratio: float, seed: int, *, second_labels: NDArray[np.int64], num_classes: int | None = None
+    labels: NDArray[np.int64],
+    ratio: float,
+    seed: int,
+    *,
+    second_labels: NDArray[np.int64],
+    num_classes: int | None = None,
 ) -> NoisyLabels:
     """Give ``rint(n_c * ratio)`` images of every class c their second label.
 
@@ -32,7 +37,9 @@ def corrupt(
         raise DataError(f"second labels must be {labels.shape} integers, got {second.shape} {second.dtype}")
     same = np.flatnonzero(second == labels)
     if len(same):
-        raise DataError(f"a second label must differ from the image's own, but row {same[0]} has {second[same[0]]} twice")
+        raise DataError(
+            f"a second label must differ from the image's own, but row {same[0]} has {second[same[0]]} twice"
+        )
     chosen, classes = choose(labels, ratio, seed, num_classes)
     if len(second) and not (0 <= second.min() and second.max() < classes):
         raise DataError(f"second labels must lie in [0, {classes}), got {second.min()} to {second.max()}")
@@ -53,4 +60,5 @@ def second_labels(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> ND
     """
     others = np.array(logits, dtype=np.float64)
     others[np.arange(len(labels)), labels] = -np.inf
-    return others.argmax(axis=1).astype(np.int64)
+    best: NDArray[np.int64] = others.argmax(axis=1).astype(np.int64)
+    return best

@@ -36,7 +36,14 @@ def _write_suspects(folder: Path, num_epochs: int, class_names: list[str]) -> No
         folder / "suspected_labels.csv",
         COLUMNS,
         (
-            (rows[s.index]["path"], s.given, class_names[s.given], s.suggestion, class_names[s.suggestion], f"{s.score:.4f}")
+            (
+                rows[s.index]["path"],
+                s.given,
+                class_names[s.given],
+                s.suggestion,
+                class_names[s.suggestion],
+                f"{s.score:.4f}",
+            )
             for s in found
         ),
     )

@@ -26,7 +26,9 @@ def parsed(line):
 
 
 def test_the_reference_command_line_as_it_stands():
-    config = resolve(parsed("--reference_defaults --dataset market --batchsize 32 --noise_ratio 0.2 --lr 0.01 --data_dir ../"))
+    config = resolve(
+        parsed("--reference_defaults --dataset market --batchsize 32 --noise_ratio 0.2 --lr 0.01 --data_dir ../")
+    )
     assert (config.method, config.schedule, config.neck, config.noise) == ("core", "reference", "fc512", "random")
     assert (config.lr, config.new_layer_mult, config.seed, config.noise_seed, config.flip) == (0.01, 10.0, 1, 1, True)
     plan = plan_of(config)

@@ -51,7 +51,9 @@ def test_seed_changes_order_and_augmentation(dataset):
     assert torch.equal(dataset[(1, 0)][3], dataset[(1, 0)][3])
 
 
-@pytest.mark.parametrize(("samples", "batch", "sizes"), [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (3, 8, [3]), (8, 4, [4, 4])])
+@pytest.mark.parametrize(
+    ("samples", "batch", "sizes"), [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (3, 8, [3]), (8, 4, [4, 4])]
+)
 def test_a_last_batch_of_one_is_left_out(samples, batch, sizes):
     batches = EpochBatches(samples, batch, seed=1, epoch=0)
     drawn = list(batches)

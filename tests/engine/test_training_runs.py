@@ -134,7 +134,11 @@ def test_resume_with_other_data_or_networks_is_explained(finished, tiny_market, 
     screen = SilentScreen(lambda e, s: setattr(stop, "requested", 2))
     with pytest.raises(Interrupted):
         train(tiny_market, tmp_path, "cut", screen=screen, stop=stop)
-    for change, word in (({"arch": "test_byobnet"}, "backbone"), ({"noise_seed": 5}, "labels"), ({"neck_dim": 16}, "neck")):
+    for change, word in (
+        ({"arch": "test_byobnet"}, "backbone"),
+        ({"noise_seed": 5}, "labels"),
+        ({"neck_dim": 16}, "neck"),
+    ):
         with pytest.raises(CheckpointError, match=word):
             train(tiny_market, tmp_path, "cut", resume=True, **change)
 

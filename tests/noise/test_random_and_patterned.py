@@ -12,7 +12,9 @@ from reid_core.noise.random import corrupt
 LABELS = np.repeat(np.arange(20), np.arange(5, 25)).astype(np.int64)
 
 
-@pytest.mark.parametrize(("count", "ratio", "wrong"), [(17, 0.2, 3), (10, 0.25, 2), (5, 0.1, 0), (6, 0.25, 2), (4, 1.0, 4)])
+@pytest.mark.parametrize(
+    ("count", "ratio", "wrong"), [(17, 0.2, 3), (10, 0.25, 2), (5, 0.1, 0), (6, 0.25, 2), (4, 1.0, 4)]
+)
 def test_hand_counts(count, ratio, wrong):
     labels = np.array([0] * count + [1] * 40, np.int64)
     noisy = corrupt(labels, ratio, seed=1)

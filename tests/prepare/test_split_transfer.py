@@ -233,7 +233,7 @@ def test_stopped_at_every_step_of_a_move(
                 transfer(root, plan.items, out, "move", OPTIONS)
             assert len(manifest.read(out).train) == 4
             assert images(root) == [] and images(out) == sorted(b for n, b in before.items() if n.endswith(".jpg"))
-            assert [p for p in out.rglob("*.part")] == []
+            assert list(out.rglob("*.part")) == []
         if (out / ".split.json").exists():
             undo(out)
         assert contents(root) == before, step

@@ -40,7 +40,14 @@ def planned() -> list[dict[str, str]]:
         name = f"{method}-{noise}-{ratio:g}-s{seed}{tail}"
         if all(row["name"] != name for row in rows):
             rows.append(
-                {"name": name, "method": method, "noise": noise, "ratio": f"{ratio:g}", "seed": str(seed), "switch": switch}
+                {
+                    "name": name,
+                    "method": method,
+                    "noise": noise,
+                    "ratio": f"{ratio:g}",
+                    "seed": str(seed),
+                    "switch": switch,
+                }
             )
 
     for seed in (1, 2, 3):
