@@ -10,8 +10,8 @@ from reid_core.cli._screen import progress, result, say, table
 from reid_core.config import TrainConfig
 from reid_core.engine.device import choose_device
 from reid_core.engine.evaluate import EvaluationOptions, evaluate
-from reid_core.engine.experiment import read_split
 from reid_core.engine.loading import load_networks
+from reid_core.engine.run_data import read_split
 from reid_core.engine.training_data import usable
 from reid_core.errors import UsageError
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 
+from reid_core.engine.reporter import Reporter
 from reid_core.engine.run_folder import RunFolder
 from reid_core.engine.signals import StopRequest
 from reid_core.engine.state import pack
 from reid_core.engine.trainer import Trainer
-
-if TYPE_CHECKING:
-    from reid_core.engine.experiment import Reporter
 
 
 class RunEvents:

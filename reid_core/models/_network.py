@@ -71,6 +71,7 @@ def build_network(
     """
     if neck not in NECKS:
         raise UsageError(f"--neck must be one of {', '.join(NECKS)}, got {neck!r}")
+    check_architecture(arch)
     height, width = image_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "init", position))
@@ -86,16 +87,24 @@ def build_network(
         return Network(backbone, build_neck(neck, features, neck_dim, num_classes))
 
 
-def _backbone(arch: str, image_size: tuple[int, int], pretrained: bool) -> nn.Module:
-    if arch in names("reid_core.models"):
-        module: nn.Module = load("reid_core.models", arch).build(image_size=image_size)
-        return module
+def check_architecture(arch: str) -> None:
+    """Refuse a name that neither this package nor timm knows, before anything else is done.
+
+    Raises:
+        UsageError: the closest names are offered.
+    """
     known = timm.list_models()
-    if arch.split(".")[0] not in known:
+    if arch not in names("reid_core.models") and arch.split(".")[0] not in known:
         raise UsageError(
             f"--arch {arch}: timm has no such architecture.{closest(arch, known)} "
             "timm.list_models() in Python lists all of them"
         )
+
+
+def _backbone(arch: str, image_size: tuple[int, int], pretrained: bool) -> nn.Module:
+    if arch in names("reid_core.models"):
+        module: nn.Module = load("reid_core.models", arch).build(image_size=image_size)
+        return module
     config = timm.models.get_pretrained_cfg(arch)
     options: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
     try:

@@ -1,0 +1,73 @@
+"""What the networks of a run start from: the seed, a file, timm's hub, or an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from reid_core.config import TrainConfig
+from reid_core.engine.checkpoint import read_checkpoint
+from reid_core.engine.compatible import check_compatible
+from reid_core.engine.state import network_tensors
+from reid_core.errors import UsageError
+from reid_core.models._network import Network, build_network
+from reid_core.models._weights import CLASSIFIERS, load_weights
+
+
+def build_networks(config: TrainConfig, num_classes: int, count: int, note: Callable[[str], None]) -> list[Network]:
+    """The networks of a run with their first weights: from the seed, a file, timm's hub, or an earlier SELF run."""
+    networks = []
+    for k in range(count):
+        network = build_network(
+            config.arch,
+            num_classes,
+            neck=config.neck or "bnneck",
+            neck_dim=config.neck_dim,
+            image_size=config.image_size,
+            pretrained=config.weights == "imagenet",
+            seed=config.seed,
+            position=k,
+        )
+        if config.weights not in ("imagenet", "none"):
+            report = load_weights(network.state_dict(), Path(config.weights), (*CLASSIFIERS, "neck"))
+            note(f"network {k}: {report.summary()}")
+        networks.append(network.to(memory_format=torch.channels_last))
+    if config.from_self:
+        _load_self(config, networks)
+    return networks
+
+
+def _load_self(config: TrainConfig, networks: Sequence[Network]) -> None:
+    sources = [checkpoint_file(config, source) for source in config.from_self]
+    if len(sources) not in (1, len(networks)):
+        raise UsageError(f"--from_self: one run or {len(networks)} weight files are expected, got {len(sources)}")
+    for k, network in enumerate(networks):
+        checkpoint = read_checkpoint(sources[min(k, len(sources) - 1)])
+        tensors = network_tensors(checkpoint.tensors, k if len(sources) == 1 else 0)
+        if not tensors:
+            raise UsageError(
+                f"--from_self {config.from_self[0]}: it holds one network and {len(networks)} are needed; "
+                "give a two-network run, or one weight file a network"
+            )
+        check_compatible(
+            checkpoint.meta["identity"],
+            {"arch": config.arch, "neck": config.neck, "neck_dim": config.neck_dim},
+            where=str(sources[min(k, len(sources) - 1)]),
+        )
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise UsageError(f"--from_self {config.from_self[0]} does not fit network {k}: {error}") from error
+
+
+def checkpoint_file(config: TrainConfig, source: str) -> Path:
+    """The checkpoint that ``source`` means: a file, or the end of the first phase of a run in ``--out`` or anywhere."""
+    for path in (Path(source), Path(config.out) / source):
+        if path.is_file():
+            return path
+        if (path / "checkpoints").is_dir():
+            first = path / "checkpoints" / "phase_0.safetensors"
+            return first if first.is_file() else path / "checkpoints" / "last.safetensors"
+    raise UsageError(f"{source}: neither a checkpoint file nor a run folder, here or in {config.out}")

@@ -1,0 +1,110 @@
+"""The data of a run, checked before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_core.config import TrainConfig
+from reid_core.data._dataset import EvalImages, eval_loader
+from reid_core.data._find import find_root, resolve_name
+from reid_core.data._transforms import eval_transform
+from reid_core.engine.device import choose_device
+from reid_core.engine.first_weights import checkpoint_file
+from reid_core.engine.loading import load_networks
+from reid_core.engine.predict import predict
+from reid_core.engine.reporter import Reporter
+from reid_core.engine.training_data import TrainingData, training_labels, usable
+from reid_core.errors import DataError, UsageError
+from reid_core.noise.patterned import second_labels
+from reid_core.plugins import load
+from reid_core.types import Sample, Split
+
+TrainClean = Callable[[], Path]
+"""Trains a baseline on clean labels, unless that is done, and gives its checkpoint file."""
+
+
+def read_split(config: TrainConfig, working: Callable[[str], Callable[[int, int], None]]) -> Split:
+    """The data set's records, ranked by the protocol that was asked for; ``working(title)`` gives a progress callback."""
+    name = resolve_name(config.dataset)
+    module = load("reid_core.data", name)
+    if hasattr(module, "ensure"):
+        # A data set that can make itself, like the synthetic one, is written where it will be looked for.
+        root = module.ensure(Path(config.data_dir), progress=working("drawing the data set"))
+    else:
+        root = find_root(config.data_dir, name)
+    split: Split = module.read(root, train_split=config.train_split)
+    return split if config.protocol is None else dataclasses.replace(split, protocol=config.protocol)
+
+
+def prepare_data(config: TrainConfig, reporter: Reporter, train_clean: TrainClean) -> TrainingData:
+    """Read the split, leave out unreadable images if asked to, and make the given labels.
+
+    Args:
+        config: resolved.
+        reporter: what to show.
+        train_clean: trains a baseline on clean labels for patterned noise, if no run is given, and says where it lies.
+    """
+    split, skipped = usable(read_split(config, reporter.working), config, reporter.working("checking images"))
+    if not split.train:
+        raise DataError(f"{split.root}: there is no training image")
+    _check_queries(split, reporter)
+
+    def seconds(train: tuple[Sample, ...], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+        return pattern_labels(config, split, labels, num_classes, reporter, train_clean)
+
+    noisy, class_names = training_labels(split, config, seconds)
+    return TrainingData(split, noisy, class_names, skipped)
+
+
+def _check_queries(split: Split, reporter: Reporter) -> None:
+    """Count the queries that no gallery image can match before hours are spent; none at all is an error."""
+    if not split.query:
+        reporter.note("there is no query: the run trains, but nothing is measured (reid-core split reid cuts one)")
+        return
+    cameras: dict[int, set[int]] = {}
+    for sample in split.gallery:
+        if sample.role == "identity":
+            cameras.setdefault(sample.pid, set()).add(sample.camid)
+    any_camera = split.protocol == "any-camera"
+    lost = [q for q in split.query if not (cameras.get(q.pid, set()) - (set() if any_camera else {q.camid}))]
+    if len(lost) == len(split.query):
+        raise DataError(
+            f"{split.root}: none of the {len(lost)} queries has a match in the gallery from another camera, so nothing "
+            "can be measured. Data without cameras: --protocol any-camera; otherwise ask reid-core doctor"
+        )
+    if lost:
+        reporter.note(
+            f"{len(lost)} of {len(split.query)} queries have no match in the gallery and are left out of the means "
+            f"(first: {lost[0].path}); reid-core doctor says why"
+        )
+
+
+def pattern_labels(
+    config: TrainConfig,
+    split: Split,
+    labels: NDArray[np.int64],
+    num_classes: int,
+    reporter: Reporter,
+    train_clean: TrainClean,
+) -> NDArray[np.int64]:
+    """Second choices of a network trained on clean labels: of ``--pattern_from``, or of a baseline trained first."""
+    source = train_clean() if config.pattern_from is None else checkpoint_file(config, config.pattern_from)
+    trained = load_networks(source)
+    identity = trained.identity
+    if identity["num_classes"] != num_classes:
+        raise UsageError(
+            f"--pattern_from: {source} was trained on {identity['num_classes']} identities, the data have {num_classes}"
+        )
+    dataset = EvalImages(split.root, split.train, eval_transform(tuple(identity["image_size"])))
+    device = choose_device(config.device, config.gpu)
+    loader = eval_loader(dataset, 64, config.workers)
+    tick = reporter.working("second labels")
+    found = predict(
+        trained.networks[0].to(device), loader, device, bool(config.flip), lambda done: tick(done, len(dataset))
+    )
+    return second_labels(found.logits, labels)
