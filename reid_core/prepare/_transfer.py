@@ -256,7 +256,9 @@ def _move(source: Path, target: Path) -> None:
 def _finish_move(source: Path, target: Path) -> None:
     """Remove ``source`` once ``target`` surely holds the same."""
     if not same_bytes(source, target):
-        raise DataError(f"{target} is there already and differs from {source}; both were kept.")
+        raise DataError(
+            f"{target} is there already and differs from {source}; both were kept. Remove the wrong one and repeat the command."
+        )
     if not os.path.samefile(source, target):
         with open(target, "rb") as file:
             os.fsync(file.fileno())

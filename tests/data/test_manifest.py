@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reid_core.data import manifest
+from reid_core.data._paths import unsafe
 from reid_core.errors import DataError
 from reid_core.types import Sample
 
@@ -192,3 +193,25 @@ def test_no_image_is_opened(tmp_path: Path) -> None:
     root = folder(tmp_path, "a.jpg,1,0,train\n", images=("a.jpg",))
     os.chmod(root / "a.jpg", 0)
     assert len(manifest.read(root).train) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("x/../a.jpg", "holds .."),  # stays inside, and is refused all the same: what x is may change
+        ("..", "holds .."),
+        ("/a.jpg", "absolute"),
+        ("c:a.jpg", "absolute"),
+        ("x\\a.jpg", "backslash"),
+        ("x//a.jpg", "empty part"),
+        ("./a.jpg", "empty part"),
+        ("a.jpg/", "empty part"),
+        ("a\0.jpg", "NUL"),
+        ("a.jpg::$DATA", "stream"),
+        ("..a/b...jpg", ""),
+        ("12:30:01 é.jpg", ""),
+        ("%2e%2e/a.jpg", ""),
+    ],
+)
+def test_the_rule_itself(path: str, reason: str) -> None:
+    assert reason in unsafe(path) and bool(unsafe(path)) == bool(reason)

@@ -177,3 +177,13 @@ def test_manifest_of_images_where_they_lie(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(UsageError, match="below its own folder"):
         write_manifest(plan, tmp_path / "other" / "manifest.csv")
+
+
+def test_names_that_stay_equal_get_a_number() -> None:
+    """``a_b/x.jpg`` and ``a/b/x.jpg`` of one person: the folders joined are the same name again."""
+    names = ["a_b/x.jpg", "a/b/x.jpg", "A/b/X.jpg"]
+    same = tuple(Sample(f"p/{name}", 0, -1) for name in names)
+    others = tuple(Sample(f"q/{pid}{i}.jpg", pid, -1) for pid in (1, 2) for i in (0, 1))
+    split = Split("manifest", Path("/data"), "", (*same, *others), protocol="any-camera")
+    for seed in range(6):
+        check(split, plan_split(split, "1", seed))

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import pytest
 
@@ -317,3 +318,70 @@ def test_going_on_must_be_the_same_command(tmp_path: Path, monkeypatch: pytest.M
     assert resume(out, root / "manifest.csv" if (root / "manifest.csv").exists() else root, "copy", OPTIONS) == 16
     assert json.loads((out / ".split.json").read_text())["state"] == "complete"
     assert images(out) == images(root)
+
+
+def begun(root: Path, out: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> SplitPlan:
+    """A transfer that stopped before its first image."""
+    plan = planned(root)
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setitem(_transfer._PLACE, mode, stop)
+        with pytest.raises(Stop):
+            transfer(root, plan.items, out, mode, OPTIONS)
+    return plan
+
+
+def test_another_file_in_the_way_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = source(tmp_path), tmp_path / "data"
+    item = begun(root, out, "move", monkeypatch).items[3]
+    (out / item.target).parent.mkdir(parents=True, exist_ok=True)
+    (out / item.target).write_bytes(b"somebody's")
+    mine = (root / item.source).read_bytes()
+    with pytest.raises(DataError, match="is there already and differs.*both were kept"):
+        resume(out, root, "move", OPTIONS)
+    assert (out / item.target).read_bytes() == b"somebody's" and (root / item.source).read_bytes() == mine
+
+
+def test_half_copies_left_behind_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in ("go on", "undo"):
+        root, out = source(tmp_path / mode), tmp_path / mode / "data"
+        item = begun(root, out, "copy", monkeypatch).items[3]
+        (out / item.target).parent.mkdir(parents=True, exist_ok=True)
+        (out / item.target).with_name(".reid_core.4242.part").write_bytes(b"ha")
+        if mode == "go on":
+            resume(out, root, "copy", OPTIONS)
+            assert not list(out.rglob("*.part"))
+        else:
+            undo(out)
+            assert not out.exists()
+
+
+def test_to_another_disk_the_original_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that came out short is noticed before its original is removed, and a good one is on the disk by then."""
+
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def short(read: IO[bytes], write: IO[bytes], _: int) -> None:
+        write.write(read.read()[:-1])
+
+    one, other = tmp_path / "one.jpg", tmp_path / "other.jpg"
+    one.write_bytes(b"picture")
+    one.chmod(0o444)
+    monkeypatch.setattr(os, "link", no_links)
+    with monkeypatch.context() as patch:
+        patch.setattr(_transfer.shutil, "copyfileobj", short)
+        with pytest.raises(DataError, match="both were kept"):
+            _transfer._move(one, other)
+    assert one.read_bytes() == b"picture"
+    other.unlink()
+    steps: list[str] = []
+    real = {name: getattr(os, name) for name in ("fsync", "unlink", "replace")}
+    for name in real:
+        monkeypatch.setattr(os, name, lambda *a, name=name: (steps.append(name), real[name](*a))[1])
+    _transfer._move(one, other)
+    assert other.read_bytes() == b"picture" and not one.exists()
+    assert [s for s in steps if s != "unlink"] == ["replace", "fsync", "fsync"] and steps[-1] == "unlink"
