@@ -15,7 +15,6 @@ from importlib import metadata
 from typing import Any
 
 import eval_lib
-
 from reid_core import __version__
 from reid_core.cli import _screen
 
@@ -129,21 +128,21 @@ def _processor_name() -> str:
 def render(facts: dict[str, Any]) -> str:
     """The facts as text."""
     lines = ["versions"]
-    lines += [f"  {name:<14}{version}" for name, version in facts["versions"].items()]
+    lines += [f"  {name:<20}{version}" for name, version in facts["versions"].items()]
     compiled = facts["compiled"]
     lines.append("compiled")
     for name, about in compiled.get("built", {}).items():
         state = "" if name in compiled["loaded"] or not name.startswith("eval_lib.") else "  CANNOT BE LOADED HERE"
-        lines.append(f"  {name:<14}{about.get('file', '')}{state}")
+        lines.append(f"  {name:<20}{about.get('file', '')}{state}")
         details = [f"{key} {value}" for key, value in about.items() if key not in ("file", "flags") and value]
-        lines.append(f"  {'':<14}{compiled.get('abi', '')}, {compiled.get('platform', '')}, {', '.join(details)}")
-        lines.append(f"  {'':<14}{compiled.get('compiler', '')} {about.get('flags', '')}".rstrip())
+        lines.append(f"  {'':<20}{compiled.get('abi', '')}, {compiled.get('platform', '')}, {', '.join(details)}")
+        lines.append(f"  {'':<20}{compiled.get('compiler', '')} {about.get('flags', '')}".rstrip())
     if not compiled.get("built"):
         lines.append("  nothing")
     lines.append("devices")
     lines += [f"  {device}" for device in facts["devices"]]
     lines.append("threads")
-    lines += [f"  {name:<16}{value}" for name, value in facts["threads"].items() if value != ""]
+    lines += [f"  {name:<20}{value}" for name, value in facts["threads"].items() if value != ""]
     lines.append("missing")
     lines += [f"  {entry['what']}: {entry['why']}; {entry['without']}" for entry in facts["missing"]]
     if not facts["missing"]:

@@ -27,7 +27,7 @@ def distance_matrix(
 ) -> NDArray[np.float32]:
     """Distances of every query to every gallery embedding; small is near.
 
-    ``cosine`` is the negative cosine, in [-1, 1]: it ranks as 1 - cosine does, but 1 - x would round in float32 and
+    ``cosine`` is the negative cosine, in [-1, 1] but for rounding: it ranks as 1 - cosine does, but 1 - x would round in float32 and
     make ties of its own. ``euclidean`` is the square root of the squared differences' sum, computed in float64.
     The matrix is computed in fixed tiles whose tails are padded with zeros: the distance of a pair does not depend on
     how many others there are.
@@ -85,8 +85,8 @@ def _checked(kind: str, embedding: NDArray[Any], names: Sequence[str] | None) ->
             row = int(np.flatnonzero(bad)[0])
             image = "" if names is None else f" ({names[row]})"
             raise NumericalError(
-                f"the embedding of {kind} image {row}{image} {trouble}, and so are {int(bad.sum()) - 1} others: it has "
-                "no distance to anything. Look at the image, and at whether the network's weights are finite"
+                f"the embedding of {kind} image {row}{image} {trouble} ({int(bad.sum())} such rows of {len(bad)}): it "
+                "has no distance to anything. Look at the image, and at whether the network's weights are finite"
             )
     return lengths
 
@@ -102,11 +102,14 @@ def _padded(embedding: NDArray[Any], lengths: NDArray[np.float64], start: int, m
 
 
 def _cosine(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    product: NDArray[Any] = -(left @ right.T)
-    return np.clip(product, -1.0, 1.0)
+    product: NDArray[Any] = left @ right.T
+    return -product
 
 
 def _euclidean(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     # In float64: the squares cancel, and what is left of float32 would be noise for near images.
-    squares = np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1)[None] - 2.0 * (left @ right.T)
-    return np.sqrt(np.maximum(squares, 0.0))
+    squares: NDArray[Any] = (
+        np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1)[None] - 2.0 * (left @ right.T)
+    )
+    roots: NDArray[Any] = np.sqrt(np.maximum(squares, 0.0))
+    return roots

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import eval_lib
 from numpy.typing import ArrayLike
 
+import eval_lib
 from reid_core.errors import DataError, NumericalError, UsageError
 from reid_core.plugins import closest
 from reid_core.types import RankResult
