@@ -27,10 +27,10 @@ def distance_matrix(
 ) -> NDArray[np.float32]:
     """Distances of every query to every gallery embedding; small is near.
 
-    ``cosine`` is the negative cosine, in [-1, 1] but for rounding: it ranks as 1 - cosine does, but 1 - x would round in float32 and
-    make ties of its own. ``euclidean`` is the square root of the squared differences' sum, computed in float64.
-    The matrix is computed in fixed tiles whose tails are padded with zeros: the distance of a pair does not depend on
-    how many others there are.
+    ``cosine`` is the negative cosine, in [-1, 1] but for rounding: it ranks as 1 - cosine does, but 1 - x would round
+    in float32 and make ties of its own. ``euclidean`` is the root of the sum of squared differences, computed in
+    float64. The matrix is computed in fixed tiles whose tails are padded with zeros: the distance of a pair does not
+    depend on how many others there are.
 
     Args:
         query: (Q, D) real. gallery: (G, D) real.
@@ -108,8 +108,6 @@ def _cosine(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
 
 def _euclidean(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     # In float64: the squares cancel, and what is left of float32 would be noise for near images.
-    squares: NDArray[Any] = (
-        np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1)[None] - 2.0 * (left @ right.T)
-    )
-    roots: NDArray[Any] = np.sqrt(np.maximum(squares, 0.0))
+    squares = np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1)[None]
+    roots: NDArray[Any] = np.sqrt(np.maximum(squares - 2.0 * (left @ right.T), 0.0))
     return roots
