@@ -1,30 +1,101 @@
-"""Rank a gallery and measure."""
+"""Ranks a gallery for every query and returns all the figures as one checked value."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from eval_lib import rank_queries
+from numpy.typing import ArrayLike
+
+import eval_lib
+from reid_core.errors import DataError, NumericalError, UsageError
+from reid_core.plugins import closest
 from reid_core.types import RankResult
+
+logger = logging.getLogger(__name__)
+
+PROTOCOLS = ("market1501", "cuhk03", "any-camera")
+
+_MANY_TIES = 0.01
 
 
 def rank_metrics(
-    d: Any, qp: Any, gp: Any, qc: Any, gc: Any, *, max_rank: int = 50, protocol: str = "market1501"
+    distmat: ArrayLike,
+    q_pids: ArrayLike,
+    g_pids: ArrayLike,
+    q_camids: ArrayLike,
+    g_camids: ArrayLike,
+    *,
+    max_rank: int = 50,
+    protocol: str = "market1501",
+    seed: int = 0,
+    repeats: int = 100,
+    backend: str = "auto",
 ) -> RankResult:
-    r = rank_queries(d, qp, gp, qc, gc, drop_same_camera=protocol != "any-camera")
+    """CMC, mAP (step and trapezoid), mINP and everything per query; the rules stand in ``eval_lib.reference``.
+
+    Gallery images with pid -1 are junk and left out. At equal distance non-matches rank first; more than 1 % of such
+    matches is worth a warning in the log. Queries without a match are counted, and count nowhere else.
+
+    Args:
+        distmat: (Q, G) float, small is near; any strides.
+        q_pids, g_pids, q_camids, g_camids: (Q,) and (G,) integers.
+        max_rank: length of the CMC; beyond a short gallery its last value goes on.
+        protocol: ``market1501`` leaves out gallery images with the identity and the camera of the query;
+            ``cuhk03`` does too, and its CMC is the mean over draws of one image an identity (AP, INP and first hit are
+            those of the full gallery); ``any-camera`` looks at no camera.
+        seed, repeats: of the draws of ``cuhk03``.
+        backend: ``auto``, ``native`` or ``python``; results are the same.
+
+    Returns:
+        RankResult; ``notes`` names the backend and, with ``cuhk03``, seed and repeats.
+
+    Raises:
+        NumericalError: a distance is NaN; row and column are named.
+        DataError: no query has a match.
+        UsageError: an unknown protocol or backend, lengths that do not fit, a backend that is not built.
+    """
+    if protocol not in PROTOCOLS:
+        raise UsageError(
+            f"unknown protocol {protocol!r}: known are {', '.join(PROTOCOLS)}.{closest(protocol, PROTOCOLS)}"
+        )
+    drop_same_camera = protocol != "any-camera"
+    table = (distmat, q_pids, g_pids, q_camids, g_camids)
+    try:
+        ranks = eval_lib.rank_queries(*table, drop_same_camera=drop_same_camera, backend=backend)
+        if protocol == "cuhk03":
+            cmc = eval_lib.single_shot_cmc(*table, max_rank, seed=seed, repeats=repeats)
+        else:
+            cmc = ranks.cmc(max_rank)
+    except eval_lib.NotANumberError as error:
+        raise NumericalError(str(error)) from error
+    except eval_lib.NoMatchError as error:
+        raise DataError(str(error)) from error
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(str(error)) from error
+    if ranks.tie_share > _MANY_TIES:
+        logger.warning(
+            "%.1f %% of the matches lie at exactly the distance of a non-match and are ranked behind it: "
+            "is the embedding collapsed, or are images in the data twice?",
+            100 * ranks.tie_share,
+        )
+    notes: dict[str, Any] = {"backend": ranks.backend}
+    if protocol == "cuhk03":
+        notes |= {"seed": int(seed), "repeats": int(repeats)}
     return RankResult(
-        r.cmc(max_rank),
-        r.mAP,
-        r.mean(r.ap_trapezoid),
-        r.mean(r.inp),
-        r.ap.copy(),
-        r.ap_trapezoid.copy(),
-        r.inp.copy(),
-        r.first_hit.copy(),
-        len(qp),
-        int(r.valid.sum()),
-        r.num_junk,
-        int(r.num_dropped.sum()),
-        protocol,
-        r.tie_share,
+        cmc=cmc,
+        mAP=ranks.mAP,
+        mAP_trapezoid=ranks.mean(ranks.ap_trapezoid),
+        mINP=ranks.mean(ranks.inp),
+        ap=ranks.ap,
+        ap_trapezoid=ranks.ap_trapezoid,
+        inp=ranks.inp,
+        first_hit=ranks.first_hit,
+        num_queries=len(ranks.first_hit),
+        num_valid_queries=int(ranks.valid.sum()),
+        num_junk=ranks.num_junk,
+        num_dropped=int(ranks.num_dropped.sum()),
+        protocol=protocol,
+        tie_share=ranks.tie_share,
+        notes=notes,
     )

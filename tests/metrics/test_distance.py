@@ -1,0 +1,95 @@
+"""Distances: by hand, against loops in float64, the same whatever the block, and no row without a direction."""
+
+import math
+
+import numpy as np
+import pytest
+
+from reid_core.errors import NumericalError, UsageError
+from reid_core.metrics.distance import distance_matrix
+
+
+def test_cosine_by_hand():
+    query, gallery = np.array([[3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 2.0], [-3.0, -4.0], [6.0, 8.0]])
+    distmat = distance_matrix(query, gallery)
+    assert distmat.dtype == np.float32
+    np.testing.assert_allclose(distmat, [[-0.6, -0.8, 1.0, -1.0]], rtol=0, atol=1e-7)
+
+
+def test_euclidean_by_hand():
+    distmat = distance_matrix(np.array([[1.0, 2.0]]), np.array([[4.0, 6.0], [1.0, 2.0]]), "euclidean")
+    assert distmat.tolist() == [[5.0, 0.0]]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_against_loops(metric, dtype):
+    rng = np.random.default_rng(0)
+    query, gallery = rng.normal(size=(5, 7)).astype(dtype), rng.normal(size=(6, 7)).astype(dtype)
+    expected = np.empty((5, 6))
+    for i, q in enumerate(query.astype(float).tolist()):
+        for j, g in enumerate(gallery.astype(float).tolist()):
+            if metric == "cosine":
+                expected[i, j] = -sum(a * b for a, b in zip(q, g)) / math.hypot(*q) / math.hypot(*g)
+            else:
+                expected[i, j] = math.dist(q, g)
+    np.testing.assert_allclose(distance_matrix(query, gallery, metric), expected, rtol=2e-6, atol=2e-7)
+
+
+def test_near_images_far_from_the_origin_keep_their_distance():
+    """Squares of 1e4 in float32 would leave nothing of a difference of 0.01."""
+    query = np.full((1, 4), 1e4)
+    gallery = query + np.array([[0.01, 0, 0, 0], [0.02, 0, 0, 0]])
+    np.testing.assert_allclose(distance_matrix(query, gallery, "euclidean"), [[0.01, 0.02]], rtol=1e-3)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("width", [64, 300])
+def test_a_pair_does_not_depend_on_its_company(metric, width):
+    """Any subset, any order, any position in a tile: the same bits."""
+    rng = np.random.default_rng(1)
+    query, gallery = (rng.normal(size=(n, width)).astype(np.float32) for n in (530, 1100))
+    whole = distance_matrix(query, gallery, metric)
+    rows, columns = rng.permutation(530), rng.permutation(1100)
+    np.testing.assert_array_equal(distance_matrix(query[rows], gallery[columns], metric), whole[rows][:, columns])
+    for some in (1, 7, 512, 513):
+        part = distance_matrix(query[5:12], gallery[:some], metric)
+        np.testing.assert_array_equal(part, whole[5:12, :some])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_bad_rows_are_named_with_their_image(metric):
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        query, gallery = rng.normal(size=(20, 8)).astype(np.float32), rng.normal(size=(30, 8)).astype(np.float32)
+        row = int(rng.integers(30))
+        gallery[row, int(rng.integers(8))] = rng.choice([np.nan, np.inf, -np.inf])
+        names = [f"gallery/{j:04d}.jpg" for j in range(30)]
+        with pytest.raises(NumericalError, match=rf"gallery image {row} \(gallery/{row:04d}.jpg\) is not finite"):
+            distance_matrix(query, gallery, metric, gallery_names=names)
+    query[4] = 0
+    with pytest.raises(NumericalError, match=r"query image 4 is all zeros \(1 such rows of 20\)"):
+        distance_matrix(query, np.ones((2, 8)), metric)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_tiny_and_huge_rows_are_rows_all_the_same(size):
+    query = np.array([[size, 0], [size, size]], dtype=np.float32)
+    np.testing.assert_allclose(distance_matrix(query, query), [[-1, -(0.5**0.5)], [-(0.5**0.5), -1]], atol=1e-6)
+
+
+def test_shapes_are_checked():
+    with pytest.raises(UsageError, match="query embeddings have 3 numbers, gallery embeddings 4"):
+        distance_matrix(np.ones((2, 3)), np.ones((2, 4)))
+    with pytest.raises(UsageError, match=r"must be \(N, D\)"):
+        distance_matrix(np.ones(3), np.ones((2, 3)))
+    with pytest.raises(UsageError, match="unknown distance"):
+        distance_matrix(np.ones((2, 3)), np.ones((2, 3)), "manhattan")
+    with pytest.raises(UsageError, match="1 names were given for 2 query"):
+        distance_matrix(np.ones((2, 3)), np.ones((2, 3)), query_names=["a"])
+
+
+def test_progress_ends_at_the_total():
+    calls = []
+    distance_matrix(np.ones((600, 2)), np.ones((600, 2)), progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
