@@ -49,7 +49,7 @@ CAMERAS = (
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.float32]:
     """(H, W) float32 of soft spots, about standard normal at ``grid`` (rows, columns) points, bicubic between."""
-    points = Image.fromarray(rng.standard_normal(grid, dtype=np.float32), mode="F")
+    points = Image.fromarray(rng.standard_normal(grid, dtype=np.float32))
     return np.asarray(points.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
 

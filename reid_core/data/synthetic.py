@@ -67,7 +67,7 @@ def write(
         DataError: ``out`` holds something else, or a written data set of which files are missing.
     """
     asked = _parameters(ids=ids, test_ids=test_ids, images_per_camera=images_per_camera, seed=seed, size=size)
-    out = Path(out)
+    out, size = Path(out), (size[0], size[1])  # a list, as from a configuration file, will do
     if _is_written(out, asked):
         return
     plan = list(_plan(ids, test_ids, images_per_camera, seed))

@@ -180,6 +180,12 @@ def test_a_file_in_the_way_is_left_alone(tmp_path):
     assert (tmp_path / "out").read_text() == "a file"
 
 
+def test_size_may_be_a_list(tmp_path):
+    parameters = {"ids": 1, "test_ids": 1, "images_per_camera": 1}
+    synthetic.write(tmp_path / "out", **parameters, size=[32, 16])
+    synthetic.write(tmp_path / "out", **parameters, size=(32, 16))
+
+
 def test_an_empty_folder_is_filled(tmp_path):
     (tmp_path / "out").mkdir()
     synthetic.write(tmp_path / "out", ids=1, test_ids=1, images_per_camera=1, size=(32, 16))
