@@ -34,10 +34,21 @@ def unsafe(path: str) -> str:
     return ""
 
 
-def leads_outside(root: Path, path: str) -> bool:
-    """Whether ``root/path`` is, with every link followed, outside ``root``."""
-    real_root = os.path.realpath(root)
-    return not os.path.realpath(root / path).startswith(os.path.join(real_root, ""))
+class Boundary:
+    """Tells which paths lead out of a folder when every link is followed; each folder on the way is asked once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._inside = os.path.join(os.path.realpath(root), "")
+        self._folders: dict[str, str] = {}
+
+    def crossed_by(self, path: str) -> bool:
+        """Whether ``path``, relative to the folder and not ``unsafe``, is really outside."""
+        folder, _, name = path.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(self._root / folder)
+        file = os.path.join(self._folders[folder], name)
+        return not (os.path.realpath(file) if os.path.islink(file) else file).startswith(self._inside)
 
 
 def is_image_name(name: str) -> bool:

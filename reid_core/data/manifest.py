@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from reid_core.data._csv import read_csv
-from reid_core.data._paths import leads_outside, unsafe
+from reid_core.data._paths import Boundary, unsafe
 from reid_core.errors import DataError
 from reid_core.plugins import closest
 from reid_core.types import Sample, Split
@@ -44,6 +44,7 @@ def read(root: Path, *, train_split: str = "train", allow_outside: bool = False)
     """
     file = root / FILE_NAME if root.is_dir() else root
     folder = file.parent
+    boundary = None if allow_outside else Boundary(folder)
     samples: dict[str, list[Sample]] = {name: [] for name in SPLITS}
     lines: dict[tuple[str, str], int] = {}
     who: dict[str, tuple[int, int]] = {}
@@ -53,7 +54,7 @@ def read(root: Path, *, train_split: str = "train", allow_outside: bool = False)
         where = f"{file}, line {line}"
         split = _split(where, row["split"].strip())
         pid, camid = _pid(where, row["pid"].strip(), split), _camid(where, row["camid"].strip())
-        path = _path(where, folder, row["path"], allow_outside)
+        path = _path(where, folder, row["path"], boundary)
         if (path, split) in lines:
             raise DataError(f"{where}: {path!r} stands in {split} already, in line {lines[path, split]}.")
         if who.setdefault(path, (pid, line))[0] != pid:
@@ -110,13 +111,13 @@ def _camid(where: str, text: str) -> int:
     return int(text)
 
 
-def _path(where: str, folder: Path, path: str, allow_outside: bool) -> str:
+def _path(where: str, folder: Path, path: str, boundary: Boundary | None) -> str:
     if not path or "\0" in path:
         raise DataError(f"{where}: a path was expected, got {path!r}.")
-    if allow_outside:
+    if boundary is None:
         return path
     reason = unsafe(path)
-    if not reason and leads_outside(folder, path):
+    if not reason and boundary.crossed_by(path):
         reason = "a link on the way leads elsewhere"
     if reason:
         raise DataError(
