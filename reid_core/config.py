@@ -78,6 +78,7 @@ class TrainConfig:
         None, "fc512, bnneck or none (default: bnneck, with published schedules fc512)", "network"
     )
     neck_dim: int = setting(512, "width of the fc512 neck", "network")
+    dropout: float = setting(0.5, "dropout of the fc512 neck; small data sets may want 0", "network")
     weights: str = setting(
         "none", "initial weights: a local state dict, imagenet (asks timm's hub), or none", "network"
     )

@@ -25,6 +25,7 @@ def build_networks(config: TrainConfig, num_classes: int, count: int, note: Call
             num_classes,
             neck=config.neck or "bnneck",
             neck_dim=config.neck_dim,
+            dropout=config.dropout,
             image_size=config.image_size,
             pretrained=config.weights == "imagenet",
             seed=config.seed,

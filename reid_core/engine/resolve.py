@@ -50,6 +50,7 @@ def _check(config: TrainConfig) -> None:
         "workers": (0, math.inf),
         "max_rank": (1, math.inf),
         "neck_dim": (1, math.inf),
+        "dropout": (0.0, 1.0),
         "save_minutes": (0.0, math.inf),
     }
     for key, (low, high) in bounds.items():

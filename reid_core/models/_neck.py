@@ -15,12 +15,12 @@ class BottleneckNeck(nn.Module):
         the released program of M. Ye et al., IEEE TIP 31, 2022 (their paper says ReLU, the program LeakyReLU 0.1).
     """
 
-    def __init__(self, features: int, width: int, num_classes: int) -> None:
+    def __init__(self, features: int, width: int, num_classes: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.linear = nn.Linear(features, width)
         self.norm = nn.BatchNorm1d(width)
         self.activation = nn.LeakyReLU(0.1)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, num_classes)
         nn.init.kaiming_normal_(self.linear.weight, mode="fan_out")
         nn.init.zeros_(self.linear.bias)
@@ -41,7 +41,7 @@ class BatchNormNeck(nn.Module):
         H. Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPRW 2019.
     """
 
-    def __init__(self, features: int, width: int, num_classes: int) -> None:
+    def __init__(self, features: int, num_classes: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(features)
         self.norm.bias.requires_grad_(False)
@@ -57,7 +57,7 @@ class BatchNormNeck(nn.Module):
 class PlainNeck(nn.Module):
     """``none``: the classifier alone; the pooled features are the embedding."""
 
-    def __init__(self, features: int, width: int, num_classes: int) -> None:
+    def __init__(self, features: int, num_classes: int) -> None:
         super().__init__()
         self.classifier = nn.Linear(features, num_classes)
         nn.init.normal_(self.classifier.weight, std=0.001)
@@ -68,11 +68,11 @@ class PlainNeck(nn.Module):
         return self.classifier(pooled), pooled
 
 
-def build_neck(name: str, features: int, width: int, num_classes: int) -> nn.Module:
-    """The neck called ``name``, freshly initialised from torch's generator."""
-    kinds = {"fc512": BottleneckNeck, "bnneck": BatchNormNeck, "none": PlainNeck}
-    neck: nn.Module = kinds[name](features, width, num_classes)
-    return neck
+def build_neck(name: str, features: int, num_classes: int, width: int, dropout: float) -> nn.Module:
+    """The neck called ``name``, freshly initialised from torch's generator; fc512 alone has a width and dropout."""
+    if name == "fc512":
+        return BottleneckNeck(features, width, num_classes, dropout)
+    return {"bnneck": BatchNormNeck, "none": PlainNeck}[name](features, num_classes)
 
 
 def keep_last_resolution(backbone: nn.Module) -> None:

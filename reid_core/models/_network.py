@@ -50,6 +50,7 @@ def build_network(
     *,
     neck: str = "bnneck",
     neck_dim: int = 512,
+    dropout: float = 0.5,
     image_size: tuple[int, int] = (256, 128),
     pretrained: bool = False,
     seed: int = 0,
@@ -61,7 +62,7 @@ def build_network(
         arch: a module of ``reid_core.models`` with ``build``, or any timm name.
         num_classes: C.
         neck: fc512, bnneck or none.
-        neck_dim: width of the fc512 neck.
+        neck_dim, dropout: of the fc512 neck.
         image_size: (height, width) of the images that it will see.
         pretrained: ask timm's hub for ImageNet weights. This uses the network.
         seed, position: the initial weights depend on both, so that two networks differ.
@@ -84,7 +85,7 @@ def build_network(
             raise UsageError(
                 f"--arch {arch} cannot take images of {height} x {width}: {error}; choose another --image_size"
             ) from error
-        return Network(backbone, build_neck(neck, features, neck_dim, num_classes))
+        return Network(backbone, build_neck(neck, features, num_classes, neck_dim, dropout))
 
 
 def check_architecture(arch: str) -> None:

@@ -21,7 +21,7 @@ TABLE = PROJECT / "docs" / "results" / "omniglot.csv"
 EPOCHS, SWITCH = 36, 24
 # The same for every method: only the losses differ.
 SETTINGS = (
-    "--dataset market --schedule default --epochs 36 --arch resnet10t --neck fc512 --neck_dim 256 --image_size 64 64 "
+    "--dataset market --schedule default --epochs 36 --arch resnet10t --neck fc512 --neck_dim 256 --dropout 0 --image_size 64 64 "
     "--augment small --no-flip --batchsize 32 --lr 0.05 --new_layer_mult 1 --weight_decay 5e-4 --eval_every 6 "
     "--threads 1 --workers 0"
 ).split()
