@@ -57,7 +57,7 @@ def explain(error: BaseException) -> str:
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, subprocess.CalledProcessError):
-            text = f"{inner.cmd[0]} failed with exit code {inner.returncode}"
+            text = f"{inner.cmd[0]} failed with exit code {inner.returncode}, its own words stand above"
         inner = inner.__cause__ or inner.__context__
     return f"{text}; a C++17 compiler (Debian: g++) is needed"
 
@@ -155,8 +155,11 @@ def compile_cuda(extension: Extension, torch_cuda: str, temporary: Path) -> dict
     extension.extra_objects += objects
     extension.define_macros.append(("USE_CUDA", None))
     extension.libraries += ["torch_cuda", "cudart"]
-    root = nvcc.parent.parent
-    extension.library_dirs += [str(root / name) for name in ("lib64", "lib") if (root / name).is_dir()]
+    # nvcc may be a wrapper script elsewhere; a dry run says where its toolkit is.
+    dry = subprocess.run([nvcc, "--dryrun", "-c", "any.cu"], capture_output=True, text=True, check=False)
+    root = re.search(r"^#\$ TOP=(.*)$", dry.stderr, re.MULTILINE)
+    home = Path(root[1]) if root else nvcc.parent.parent
+    extension.library_dirs += [str(home / name) for name in ("lib64", "lib/x64", "lib") if (home / name).is_dir()]
     return {"nvcc": version, "architectures": " ".join(f"sm_{number}" for number in architectures)}
 
 
