@@ -8,7 +8,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # As in the guide: {types, config, plugins, errors} -> {data, noise, models, ops, metrics, eval_lib} ->
 # {losses, prepare} -> methods -> engine -> {audit, report} -> cli -> tools.
 LAYERS = [
-    {"reid_core", "reid_core.types", "reid_core.config", "reid_core.plugins", "reid_core.errors"},
+    {"reid_core", "reid_core.types", "reid_core.config", "reid_core.plugins", "reid_core.errors"}
+    | {"reid_core.files", "reid_core.randomness"},
     {f"reid_core.{name}" for name in ("data", "noise", "models", "ops", "metrics")} | {"eval_lib"},
     {"reid_core.losses", "reid_core.prepare"},
     {"reid_core.methods"},

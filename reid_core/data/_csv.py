@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from reid_core.errors import DataError
+from reid_core.files import write_atomically
 from reid_core.plugins import closest
 
 MAX_BYTES = 2**30
@@ -43,37 +44,14 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
         header: column names.
         rows: cells; text is made safe by ``to_cell``, None is an empty cell.
     """
-    text = io.StringIO()
-    for row in (header, *rows):
-        text.write(",".join(_quoted(to_cell(value)) for value in row) + "\n")
+    text = "".join(line(row) for row in (header, *rows))
     # File names that are not UTF-8 travel as surrogates and go out as the bytes they were.
-    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_atomically(Path(path), text.encode("utf-8", "surrogateescape"))
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write beside, flush to the disk, rename, and flush the folder: never a half file, whatever happens."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in ``folder`` survive a power cut, where the system can (Windows cannot open folders)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def line(cells: Sequence[object]) -> str:
+    """One line of a CSV file with its end: text made safe by ``to_cell``, quotes where needed."""
+    return ",".join(_quoted(to_cell(value)) for value in cells) + "\n"
 
 
 def read_csv(
@@ -127,16 +105,16 @@ def _rows(
         header = [name.strip().lower() for name in next(reader, [])]
         places = _places(path, header, required, optional)
         for cells in reader:
-            line: int = reader.line_num  # type: ignore[attr-defined]
+            number: int = reader.line_num  # type: ignore[attr-defined]
             if not cells or cells == [""]:
                 continue
             if len(cells) != len(header):
                 raise DataError(
-                    f"{path}, line {line}: {len(header)} cells were expected as in the header, got {len(cells)}; "
+                    f"{path}, line {number}: {len(header)} cells were expected as in the header, got {len(cells)}; "
                     'text with commas in it needs double quotes ("a,b.jpg").'
                 )
             row = {name: from_cell(cells[place]) for name, place in places.items()}
-            yield line, {name: row.get(name, "") for name in (*required, *optional)}
+            yield number, {name: row.get(name, "") for name in (*required, *optional)}
     except csv.Error as error:
         raise DataError(f"{path}, near line {reader.line_num}: {error}; are the quotes in order?") from error  # type: ignore[attr-defined]
 

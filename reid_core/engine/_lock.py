@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reid_core.engine.files import json_bytes, sync_folder, write_beside
 from reid_core.errors import CheckpointError
+from reid_core.files import json_bytes, sync_folder, write_beside
 
 try:
     import fcntl

@@ -31,7 +31,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from reid_core.engine._encoding import Tensors, decode, encode
-from reid_core.engine.files import (
+from reid_core.errors import CheckpointError
+from reid_core.files import (
     check_space,
     json_bytes,
     link_or_copy_beside,
@@ -40,7 +41,6 @@ from reid_core.engine.files import (
     write_atomically,
     write_beside,
 )
-from reid_core.errors import CheckpointError
 from reid_core.plugins import closest
 
 ROOM = 2.2

@@ -18,7 +18,8 @@ from reid_core.engine._environment import environment
 from reid_core.engine._lock import Lock, is_alive, read_owner
 from reid_core.engine.checkpoint import CheckpointFolder
 from reid_core.engine.compatible import check_compatible, data_fingerprint
-from reid_core.engine.files import (
+from reid_core.errors import CheckpointError, Interrupted, UsageError, printable
+from reid_core.files import (
     append_line,
     json_bytes,
     read_lines,
@@ -27,7 +28,6 @@ from reid_core.engine.files import (
     truncate_lines,
     write_atomically,
 )
-from reid_core.errors import CheckpointError, Interrupted, UsageError, printable
 from reid_core.plugins import closest
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.errors import DataError, UsageError
+from reid_core.files import sync_folder
 from reid_core.prepare._plan import SPLITS, Item, digest
 
 try:
@@ -61,16 +62,6 @@ def write_file(folder: Path, name: str, text: bytes) -> None:
     finally:
         part.unlink(missing_ok=True)
     sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def save(out: Path, journal: Journal) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reid_core.data._csv_text import line, unguard
+from reid_core.data._csv import from_cell, line
 from reid_core.data._layout import Layout
 from reid_core.errors import DataError
 from reid_core.prepare._journal import write_file
@@ -51,7 +51,7 @@ def read(out: Path) -> list[Row]:
             lines = csv.reader(file)
             if tuple(next(lines)) != HEADER:
                 raise ValueError(f"its first line is not {','.join(HEADER)}")
-            return [Row(unguard(p), int(pid), int(cam), unguard(split), sha) for p, pid, cam, split, sha in lines]
+            return [Row(from_cell(p), int(pid), int(cam), from_cell(split), sha) for p, pid, cam, split, sha in lines]
     except (OSError, ValueError, StopIteration, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}); prepare into another folder.") from error
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from reid_core.errors import DataError
-from reid_core.prepare._journal import PART, sync_folder
+from reid_core.files import sync_folder
+from reid_core.prepare._journal import PART
 from reid_core.prepare._plan import Item
 from reid_core.prepare._source import CHUNK, Source
 

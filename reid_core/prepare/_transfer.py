@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reid_core.data._csv import read_csv, sync_folder, write_atomically, write_csv
+from reid_core.data._csv import read_csv, write_csv
 from reid_core.data._paths import unsafe
 from reid_core.errors import DataError, UsageError, printable
+from reid_core.files import sync_folder, write_atomically
 from reid_core.prepare.split_reid import Item
 
 try:

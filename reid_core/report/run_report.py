@@ -9,8 +9,8 @@ import numpy as np
 
 from reid_core.audit.suspected import suspected_labels
 from reid_core.data._csv import read_csv, write_csv
-from reid_core.engine.files import read_lines
 from reid_core.engine.run_folder import read_records
+from reid_core.files import read_lines
 from reid_core.report.figures import cmc_figure, loss_figure, save
 
 COLUMNS = ("path", "given_label", "given_identity", "suggested_label", "suggested_identity", "score")

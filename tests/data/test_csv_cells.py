@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_core.data._csv import from_cell, is_utf8, read_csv, to_cell, write_csv
-from reid_core.errors import DataError
+from reid_core.errors import CheckpointError, DataError
 
 PAYLOADS = [
     "=1+1.jpg",
@@ -96,7 +96,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
     for step in ("fsync", "replace"):
         with monkeypatch.context() as patch:
             patch.setattr(os, step, full)
-            with pytest.raises(OSError, match="No space"):
+            with pytest.raises(CheckpointError, match="No space"):
                 write_csv(path, ("a",), [("new",)])
         assert path.read_text() == "a\nold\n"
         assert os.listdir(tmp_path) == ["a.csv"]

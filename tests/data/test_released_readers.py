@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reid_core.data import cuhk03, dukemtmc_reid, market1501, msmt17
-from reid_core.data._csv_text import TRIGGERS, guard, unguard
+from reid_core.data._csv import _TRIGGERS as TRIGGERS
+from reid_core.data._csv import from_cell as unguard
+from reid_core.data._csv import to_cell as guard
 from reid_core.data._find import find_root, resolve_name
 from reid_core.errors import DataError, UsageError
 

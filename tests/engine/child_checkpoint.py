@@ -19,8 +19,8 @@ import numpy as np
 
 from reid_core.engine import checkpoint as module
 from reid_core.engine.checkpoint import CheckpointFolder
-from reid_core.engine.files import TMP_SUFFIX
 from reid_core.errors import CheckpointError
+from reid_core.files import TMP_SUFFIX
 
 FLOATS = 700_000  # 2.8 MB
 
@@ -190,7 +190,7 @@ def full(folder: Path, _: int) -> dict[str, object]:
     except CheckpointError as error:
         refused = str(error)
     module.check_space = lambda *_: None
-    sys.modules["reid_core.engine.files"].check_space = lambda *_: None  # type: ignore[attr-defined]
+    sys.modules["reid_core.files"].check_space = lambda *_: None  # type: ignore[attr-defined]
     try:
         save(folder, 1)
     except CheckpointError as error:

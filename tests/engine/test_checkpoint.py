@@ -26,9 +26,9 @@ from hypothesis.extra import numpy as hnp
 
 from reid_core.engine._encoding import decode, encode
 from reid_core.engine.checkpoint import CheckpointFolder, read_checkpoint, read_weights
-from reid_core.engine.files import TMP_SUFFIX, read_lines
 from reid_core.engine.run_folder import read_records, read_status
 from reid_core.errors import CheckpointError
+from reid_core.files import TMP_SUFFIX, read_lines
 
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", ">f4", ">i8"]
 

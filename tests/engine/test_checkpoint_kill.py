@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from reid_core.engine.checkpoint import CheckpointFolder, encode
-from reid_core.engine.files import TMP_SUFFIX
 from reid_core.errors import CheckpointError
+from reid_core.files import TMP_SUFFIX
 
 CHILD = Path(__file__).with_name("child_checkpoint.py")
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 
-from reid_core.engine import files
-from reid_core.engine.files import (
+from reid_core import files
+from reid_core.errors import CheckpointError
+from reid_core.files import (
     append_line,
     json_bytes,
     read_lines,
@@ -21,7 +22,6 @@ from reid_core.engine.files import (
     truncate_lines,
     write_atomically,
 )
-from reid_core.errors import CheckpointError
 
 
 def names(folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """The table of ``docs/results.md`` on real images: every method at every noise, on ``omniglot-reid.zip``.
 
-Usage: python tools/bench/omniglot_table.py DATA [--runs DIR] [--jobs N] [--only TEXT] [--amp off|bf16]
+Usage: python tools/omniglot_table.py DATA [--runs DIR] [--jobs N] [--only TEXT] [--amp off|bf16]
 
 DATA is the released folder or its zip. Finished runs (a result.json, or a row of the CSV) are skipped, interrupted ones
 go on, so that the script can be stopped and started at will. Each finished run becomes a row of ``docs/results/omniglot.csv``.
@@ -16,7 +16,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 TABLE = PROJECT / "docs" / "results" / "omniglot.csv"
 EPOCHS, SWITCH = 36, 24
 # The same for every method: only the losses differ.
