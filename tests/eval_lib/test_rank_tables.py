@@ -158,6 +158,12 @@ def test_single_shot_by_hand():
     assert other.tolist() != cmc.tolist()
 
 
+def test_single_shot_draws_anew_for_every_query():
+    """Forty equal queries and a single draw: with a draw of its own each, about half of them hit first."""
+    cmc, _ = eval_lib.eval_cuhk03_wrap([[1.0, 3.0, 2.0]] * 40, [1] * 40, [1, 1, 2], [0] * 40, [1, 1, 1], 2, repeats=1)
+    assert 0.2 < cmc[0] < 0.8
+
+
 def test_single_shot_counts_ties_against_the_match():
     cmc, _ = eval_lib.eval_cuhk03_wrap([[1.0, 1.0, 1.0]], [1], [1, 2, 3], [0], [1, 1, 1], 4, repeats=7)
     assert cmc.tolist() == [0.0, 0.0, 1.0, 1.0]
