@@ -32,7 +32,7 @@ $(STAMP): $(BIN)/python $(SOURCES)
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/train_core --dataset synthetic --name demo
+	$(BIN)/train_core --dataset synthetic
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

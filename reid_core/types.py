@@ -184,6 +184,7 @@ class Phase:
         min_epochs: ``end_when`` is not asked before that many epochs of the phase.
         end_when: a rule that may end the phase early; the next phase gets the epochs that are left.
         rate: factor of the base learning rate as a function of the run's epoch and the epoch within the phase.
+        dropout: False leaves the networks' dropout layers inactive in training too.
         uses_given_labels: False where the method looks at no given label, so that collapse must be watched for.
     """
 
@@ -194,6 +195,7 @@ class Phase:
     min_epochs: int = 0
     end_when: EndRule | None = None
     uses_given_labels: bool = True
+    dropout: bool = True
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ TABLE = PROJECT / "docs" / "results" / "omniglot.csv"
 EPOCHS, SWITCH = 36, 24
 # The same for every method: only the losses differ.
 SETTINGS = (
-    "--dataset market --schedule default --epochs 36 --arch resnet10t --neck fc512 --neck_dim 256 --dropout 0 --image_size 64 64 "
+    "--dataset market --schedule default --epochs 36 --arch resnet10t --neck fc512 --neck_dim 256 --image_size 64 64 "
     "--augment small --no-flip --batchsize 32 --lr 0.05 --new_layer_mult 1 --weight_decay 5e-4 --eval_every 6 "
     "--threads 1 --workers 0"
 ).split()
@@ -56,8 +56,8 @@ def planned() -> list[dict[str, str]]:
             add("core", "random", ratio, seed)
     add("baseline", "random", 0, 1)
     add("core", "random", 0, 1)
-    for ratio in (0.5, 0.2, 0):
-        for switch in ("12", "18", "auto"):
+    for switch in ("12", "18", "auto"):
+        for ratio in (0.5, 0, 0.2):
             add("core", "random", ratio, 1, switch)
     for ratio in (0.5, 0.2, 0):
         add("self_refine", "random", ratio, 1)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from reid_core.data._dataset import TrainImages, train_loader
 from reid_core.engine.evidence import collapse_warning, summarize
@@ -127,7 +127,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> StepResult:
         device = self.options.device
-        method = self.walk.phases[self.walk.position(self.epoch)].method
+        phase = self.walk.phases[self.walk.position(self.epoch)]
         images = {
             view: tensor.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
             for view, tensor in batch.images.items()
@@ -135,13 +135,13 @@ class Trainer:
         moved = Batch(batch.index, batch.labels.to(device), batch.camids.to(device), images)
         outputs = []
         for k, network in enumerate(self.networks):
-            network.train()
+            self._set_mode(network, dropout=phase.dropout)
             # Dropout is a function of (seed, network, epoch, step), so a resumed run has no generator to restore.
             torch.manual_seed(stream_seed(self.options.seed, "dropout", k, self.epoch, self.next_step))
             with torch.autocast(device.type, torch.bfloat16, enabled=self.options.bf16):
                 output = network(images["weak"])
             outputs.append(NetOutput(output.logits.float(), output.embedding.float()))
-        result = method.step(outputs, moved)
+        result = phase.method.step(outputs, moved)
         self._check_finite(result)
         for loss, optimizer in zip(result.losses, self.optimizers):
             if loss is None:
@@ -151,6 +151,14 @@ class Trainer:
             optimizer.step()
         self.recorder.add(batch.index, {**evidence(outputs), **result.records})
         return result
+
+    @staticmethod
+    def _set_mode(network: Network, dropout: bool) -> None:
+        network.train()
+        if not dropout:
+            for module in network.modules():
+                if isinstance(module, nn.modules.dropout._DropoutNd):
+                    module.eval()
 
     def _check_finite(self, result: StepResult) -> None:
         for k, loss in enumerate(result.losses):

@@ -28,6 +28,11 @@ class Plan:
     gamma: float = 0.1
 
     @property
+    def published(self) -> bool:
+        """Whether this is a schedule of the paper or the released program, to be followed to the letter."""
+        return self.drops is not None
+
+    @property
     def last_switch(self) -> int:
         """The latest epoch at which the second phase can begin; single-phase methods drop their rate there."""
         return self.latest if self.switch is None else self.switch

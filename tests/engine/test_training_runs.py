@@ -172,6 +172,22 @@ def test_patterned_noise_trains_its_own_baseline_and_keeps_it(tiny_market, tmp_p
     assert (again / "labels.csv").read_text() == given
 
 
+def test_dropout_rests_in_core_unless_the_schedule_is_published():
+    from torch import nn
+
+    from reid_core.engine.trainer import Trainer
+    from reid_core.methods._plan import make_plan
+    from reid_core.methods.core import recipe
+
+    assert [phase.dropout for phase in recipe(make_plan("default", 9, "auto"))] == [True, False]
+    assert [phase.dropout for phase in recipe(make_plan("reference", None, ""))] == [True, True]
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout(0.5))
+    Trainer._set_mode(network, dropout=False)
+    assert [module.training for module in network] == [True, True, False]
+    Trainer._set_mode(network, dropout=True)
+    assert all(module.training for module in network)
+
+
 def test_bf16_trains_and_keeps_its_losses_in_float32(tiny_market, tmp_path):
     folder, _ = train(tiny_market, tmp_path, "amp", amp="bf16", epochs=2, switch="1")
     assert weights(folder)["net0.neck.linear.weight"].dtype == np.float32
