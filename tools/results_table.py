@@ -1,9 +1,10 @@
-"""The table of ``docs/results.md`` on real images: every method at every noise, on ``omniglot-reid.zip``.
+"""The tables of ``docs/results.md``: every method at every noise, several seeds.
 
-Usage: python tools/omniglot_table.py DATA [--runs DIR] [--jobs N] [--only TEXT] [--amp off|bf16]
+Usage: python tools/results_table.py omniglot DATA      DATA is the unzipped omniglot-reid folder, or its prepared layout
+       python tools/results_table.py synthetic DATA     DATA is where the synthetic data set is, or will be written
 
-DATA is the released folder or its zip. Finished runs (a result.json, or a row of the CSV) are skipped, interrupted ones
-go on, so that the script can be stopped and started at will. Each finished run becomes a row of ``docs/results/omniglot.csv``.
+Finished runs (a result.json, or a row of the table's CSV) are skipped and interrupted ones go on, so that the script can be
+stopped and started at will. Every finished run becomes a row of ``docs/results/<table>.csv``.
 """
 
 from __future__ import annotations
@@ -17,39 +18,41 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-TABLE = PROJECT / "docs" / "results" / "omniglot.csv"
-EPOCHS, SWITCH = 36, 24
-# The same for every method: only the losses differ.
-SETTINGS = (
-    "--dataset market --schedule default --epochs 36 --arch resnet10t --neck fc512 --neck_dim 256 --image_size 64 64 "
-    "--augment small --no-flip --batchsize 32 --lr 0.05 --new_layer_mult 1 --weight_decay 5e-4 --eval_every 6 "
-    "--threads 1 --workers 0"
-).split()
+
+# The same for every method of a table: only the losses differ.
+SETTINGS = {
+    "omniglot": (
+        "--dataset market --schedule default --epochs 36 --arch resnet10t --neck fc512 --neck_dim 256 "
+        "--image_size 64 64 --augment small --no-flip --batchsize 32 --lr 0.05 --new_layer_mult 1 --weight_decay 5e-4 "
+        "--eval_every 6"
+    ),
+    "synthetic": "--dataset synthetic --eval_every 0",
+}
+FIXED_SWITCH = {"omniglot": "24", "synthetic": "16"}
 COLUMNS = (
     "name method noise ratio seed switch_asked switch amp mAP rank1 mAP_net1 rank1_net1 mAP_both rank1_both "
     "mAP_every_6 true_agreement_at_switch true_agreement_at_end warned_epochs seconds torch"
 ).split()
 
 
-def planned() -> list[dict[str, str]]:
-    """All runs of the table and of the study of the switch, the most telling first."""
-    rows = []
+Row = dict[str, str]
 
-    def add(method: str, noise: str, ratio: float, seed: int, switch: str = str(SWITCH)) -> None:
-        tail = f"-switch{switch}" if method == "core" else ""
-        name = f"{method}-{noise}-{ratio:g}-s{seed}{tail}"
-        if all(row["name"] != name for row in rows):
-            rows.append(
-                {
-                    "name": name,
-                    "method": method,
-                    "noise": noise,
-                    "ratio": f"{ratio:g}",
-                    "seed": str(seed),
-                    "switch": switch,
-                }
-            )
 
+def planned(table: str) -> list[Row]:
+    """All runs of a table, the most telling first. A method's rate drops at its switch, or at the table's own."""
+    rows: dict[str, Row] = {}
+
+    def add(method: str, noise: str, ratio: float, seed: int, switch: str = FIXED_SWITCH[table]) -> None:
+        name = f"{method}-{noise}-{ratio:g}-s{seed}" + (f"-switch{switch}" if method == "core" else "")
+        fields = {"method": method, "noise": noise, "ratio": f"{ratio:g}", "seed": str(seed), "switch": switch}
+        rows.setdefault(name, {"name": name, **fields})
+
+    if table == "synthetic":
+        for seed in (1, 2, 3):
+            for ratio in (0.2, 0):
+                add("baseline", "random", ratio, seed)
+            add("core", "random", 0.2, seed, "auto")
+        return list(rows.values())
     for seed in (1, 2, 3):
         for ratio in (0.5, 0.2):
             add("baseline", "random", ratio, seed)
@@ -63,18 +66,23 @@ def planned() -> list[dict[str, str]]:
         add("self_refine", "random", ratio, 1)
     for method in ("baseline", "core", "self_refine"):
         add(method, "patterned", 0.2, 1)
-    return rows
+    return list(rows.values())
 
 
-def known() -> dict[str, dict[str, str]]:
+def csv_of(table: str) -> Path:
+    """The table's file."""
+    return PROJECT / "docs" / "results" / f"{table}.csv"
+
+
+def known(table: str) -> dict[str, Row]:
     """Rows of the CSV by name."""
-    if not TABLE.exists():
+    if not csv_of(table).exists():
         return {}
-    with TABLE.open(newline="") as file:
+    with csv_of(table).open(newline="") as file:
         return {row["name"]: row for row in csv.DictReader(file)}
 
 
-def run(row: dict[str, str], data: Path, runs: Path, amp: str) -> None:
+def run(table: str, row: Row, data: Path, runs: Path, amp: str) -> None:
     """Train one row unless it is finished; an interrupted run goes on."""
     folder = runs / row["name"]
     if (folder / "result.json").exists():
@@ -83,7 +91,21 @@ def run(row: dict[str, str], data: Path, runs: Path, amp: str) -> None:
     if (folder / "checkpoints" / "index.json").exists():
         command += ["--resume", str(folder)]
     else:
-        command += [*SETTINGS, "--data_dir", str(data), "--out", str(runs), "--name", row["name"], "--amp", amp]
+        command += [
+            *SETTINGS[table].split(),
+            "--threads",
+            "1",
+            "--workers",
+            "0",
+            "--data_dir",
+            str(data),
+            "--out",
+            str(runs),
+            "--name",
+            row["name"],
+            "--amp",
+            amp,
+        ]
         command += ["--method", row["method"], "--noise", row["noise"], "--noise_ratio", row["ratio"]]
         command += ["--seed", row["seed"], "--switch", row["switch"]]
         if row["noise"] == "patterned":
@@ -93,22 +115,22 @@ def run(row: dict[str, str], data: Path, runs: Path, amp: str) -> None:
     sys.stderr.write(f"{row['name']}: {'done' if status == 0 else f'exit code {status}, see its log'}\n")
 
 
-def collect(runs: Path) -> None:
+def collect(table: str, runs: Path) -> None:
     """Write finished runs as rows of the CSV, keeping rows whose run folder is not here."""
-    rows = known()
-    for plan in planned():
+    rows = known(table)
+    for plan in planned(table):
         folder = runs / plan["name"]
         if (folder / "result.json").exists():
             rows[plan["name"]] = describe(plan, folder)
-    TABLE.parent.mkdir(exist_ok=True)
-    order = [plan["name"] for plan in planned()]
-    with TABLE.open("w", newline="") as file:
+    csv_of(table).parent.mkdir(exist_ok=True)
+    order = [plan["name"] for plan in planned(table)]
+    with csv_of(table).open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted(rows.values(), key=lambda row: order.index(row["name"])))
 
 
-def describe(plan: dict[str, str], folder: Path) -> dict[str, str]:
+def describe(plan: Row, folder: Path) -> Row:
     """One row from a run folder."""
     result = json.loads((folder / "result.json").read_text())
     config = json.loads((folder / "config.json").read_text())
@@ -144,21 +166,24 @@ def describe(plan: dict[str, str], folder: Path) -> dict[str, str]:
 def main() -> None:
     """Run what is missing, then collect."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="released folder, or its prepared layout")
-    parser.add_argument("--runs", type=Path, default=PROJECT / "runs" / "omniglot", help="where run folders lie")
+    parser.add_argument("table", choices=sorted(SETTINGS))
+    parser.add_argument("data", type=Path, help="the data set's folder")
+    parser.add_argument("--runs", type=Path, help="where run folders lie (default: runs/TABLE)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--only", default="", help="only runs whose name contains this")
     parser.add_argument("--amp", default="bf16", choices=("off", "bf16"), help="precision of the forward passes")
     parser.add_argument("--collect", action="store_true", help="train nothing, only write the CSV")
     args = parser.parse_args()
-    args.runs.mkdir(parents=True, exist_ok=True)
+    runs = args.runs or PROJECT / "runs" / args.table
+    runs.mkdir(parents=True, exist_ok=True)
     if not args.collect:
-        todo = [row for row in planned() if args.only in row["name"] and row["name"] not in known()]
+        done = known(args.table)
+        todo = [row for row in planned(args.table) if args.only in row["name"] and row["name"] not in done]
         # Patterned noise needs the clean baseline, which stands earlier in the list.
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda row: run(row, args.data, args.runs, args.amp), todo))
-    collect(args.runs)
-    sys.stderr.write(f"{TABLE.relative_to(PROJECT)} written\n")
+            list(pool.map(lambda row: run(args.table, row, args.data.resolve(), runs.resolve(), args.amp), todo))
+    collect(args.table, runs)
+    sys.stderr.write(f"{csv_of(args.table).relative_to(PROJECT)} written\n")
 
 
 if __name__ == "__main__":
