@@ -28,7 +28,7 @@ from reid_core.engine.signals import StopRequest
 from reid_core.engine.state import unpack
 from reid_core.engine.trainer import Trainer, TrainerOptions
 from reid_core.engine.training_data import TrainingData
-from reid_core.errors import UsageError
+from reid_core.errors import Interrupted, UsageError
 from reid_core.models._network import Network, check_architecture
 
 
@@ -82,7 +82,12 @@ def run_training(
             unpack(trainer, checkpoint.tensors, checkpoint.meta)
             run.rewind(trainer.epoch)
         reporter.started(data, walk, run.path, trainer.epoch)
-        trainer.fit()
+        try:
+            trainer.fit()
+        except Interrupted as stopped:
+            raise Interrupted(
+                f"{stopped}. Go on with: reid-core train --resume {run.path}", stopped.exit_code
+            ) from stopped
         run.write_json("result.json", _result(settings, data, run, walk))
         run.set_status("done")
         return run.path
