@@ -13,6 +13,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 def pytest_configure(config):
     # One thread: the tests' networks are tiny, and results then do not depend on the machine's cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -63,8 +64,18 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def _let_idle_threads_sleep() -> None:
+    """Threads of torch's OpenMP that wait for work shall sleep, not spin.
+
+    On a machine that others use too, or with loader processes on the same cores, spinning made a training step 14 times
+    slower (``docs/results.md``); on an idle machine sleeping costs next to nothing. Read when torch is first imported.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def run(argv: Sequence[str]) -> int:
     """Run one verb and return its exit code."""
+    _let_idle_threads_sleep()
     flags = same_dashes(argv)
     verbs = names("reid_core.cli")
     verb = flags[0] if flags and flags[0] in verbs else None
