@@ -67,10 +67,10 @@ class TrainingScreen:
         parts = [
             f"epoch {line['epoch'] + 1:>3}/{self.epochs} {line['phase_name']:<11}",
             "loss " + " ".join(f"{value:.3f}" for value in line["losses"]),
-            "given " + " ".join(f"{value:.1%}" for value in line["given_agreement"]),
+            "= given labels " + " ".join(f"{value:.1%}" for value in line["given_agreement"]),
         ]
         if len(line["losses"]) > 1:
-            parts.append(f"agree {line['agreement']:.1%}")
+            parts.append(f"= each other {line['agreement']:.1%}")
         parts.append("lr " + "/".join(f"{value:g}" for value in dict.fromkeys(line["lr"])))
         if "evaluation" in line:
             nets = line["evaluation"]["networks"]

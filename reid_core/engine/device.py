@@ -7,6 +7,13 @@ import torch
 from reid_core.errors import UsageError
 
 
+def repeatable(device: torch.device) -> None:
+    """Have cuDNN choose algorithms that give the same bits every time."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
 def choose_device(name: str, gpu: str | None) -> torch.device:
     """The device for ``--device`` and ``--gpu``; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
 

@@ -14,7 +14,7 @@ from reid_core.data._dataset import TrainImages
 from reid_core.data._find import resolve_name
 from reid_core.data._labels import write_labels
 from reid_core.data._transforms import train_transform
-from reid_core.engine.device import check_bf16, choose_device
+from reid_core.engine.device import check_bf16, choose_device, repeatable
 from reid_core.engine.evaluate import EvaluationOptions, evaluate
 from reid_core.engine.first_weights import build_networks
 from reid_core.engine.optim import build_optimizer
@@ -46,6 +46,7 @@ def run_training(
     """
     settings = resolve(config)
     device = choose_device(settings.device, settings.gpu)
+    repeatable(device)
     if settings.amp == "bf16":
         check_bf16(device)
     if settings.threads is not None:

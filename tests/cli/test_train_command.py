@@ -5,7 +5,7 @@ import json
 import shutil
 
 import pytest
-from conftest import write_tiny_market
+from conftest import PROJECT, write_tiny_market
 
 from reid_core.cli import train
 from reid_core.cli._main import run, same_dashes
@@ -71,6 +71,11 @@ def test_settings_come_from_toml_and_the_command_line_wins(tmp_path):
     (tmp_path / "a.toml").write_text("lr = 0.3\nimage_size = [64, 32]\nswitch = 5\nnoise_ratio = 0\n")
     config = parsed(f"--config {tmp_path / 'a.toml'} --lr 0.2")
     assert (config.lr, config.image_size, config.switch, config.noise_ratio) == (0.2, (64, 32), "5", 0.0)
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "tools" / "configs").glob("*.toml")), ids=lambda p: p.name)
+def test_shipped_configurations_are_valid(path):
+    resolve(parsed(f"--config {path}"))
 
 
 @pytest.mark.parametrize(
