@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +164,35 @@ def describe(plan: Row, folder: Path) -> Row:
     }
 
 
+def summary(rows: list[Row]) -> str:
+    """A Markdown table, mean and spread over the seeds, and the paired gain of CORE over the baseline."""
+    cells: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in rows:
+        cells.setdefault((row["method"], row["noise"], row["ratio"], row["switch_asked"]), []).append(row)
+    lines = [
+        "| method | switch | noise | seeds | mAP | rank-1 | gain in mAP over baseline |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (method, noise, ratio, switch), found in sorted(
+        cells.items(), key=lambda cell: (cell[0][1], cell[0][2], cell[0])
+    ):
+        base = {row["seed"]: float(row["mAP"]) for row in cells.get(("baseline", noise, ratio, ""), [])}
+        gains = [float(row["mAP"]) - base[row["seed"]] for row in found if row["seed"] in base and method != "baseline"]
+        share = f"{100 * float(ratio):.0f} % {noise}" if float(ratio) else "none"
+        columns = [method, switch, share, str(len(found))]
+        columns += [spread([float(row[key]) for row in found]) for key in ("mAP", "rank1")]
+        lines.append("| " + " | ".join([*columns, spread(gains, error=True) if gains else ""]) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float], error: bool = False) -> str:
+    """Mean, and from two values on the standard deviation, or the standard error of the mean."""
+    if len(values) < 2:
+        return f"{values[0]:.1f}"
+    deviation = statistics.stdev(values) / (len(values) ** 0.5 if error else 1)
+    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
+
+
 def main() -> None:
     """Run what is missing, then collect."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -183,6 +213,7 @@ def main() -> None:
         with ThreadPoolExecutor(args.jobs) as pool:
             list(pool.map(lambda row: run(args.table, row, args.data.resolve(), runs.resolve(), args.amp), todo))
     collect(args.table, runs)
+    print(summary(list(known(args.table).values())))
     sys.stderr.write(f"{csv_of(args.table).relative_to(PROJECT)} written\n")
 
 
