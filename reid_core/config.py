@@ -92,9 +92,9 @@ class TrainConfig:
     weight_decay: float = setting(5e-4, "SGD weight decay", "optimization")
     amp: str = setting(
         "off",
-        "bf16: forward passes in bfloat16, twice as fast where the processor has it",
+        "bf16: forward passes in bfloat16, twice as fast where the device has it; auto: there and only there",
         "optimization",
-        choices=("off", "bf16"),
+        choices=("off", "bf16", "auto"),
     )
     seed: int = setting(1, "seed of networks, order, augmentation and dropout", "optimization")
 

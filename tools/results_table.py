@@ -29,7 +29,7 @@ SETTINGS = {
     ),
     "synthetic": "--dataset synthetic --eval_every 0",
 }
-FIXED_SWITCH = {"omniglot": "24", "synthetic": "16"}
+FIXED_SWITCH = {"omniglot": "24", "synthetic": "19"}
 COLUMNS = (
     "name method noise ratio seed switch_asked switch amp mAP rank1 mAP_net1 rank1_net1 mAP_both rank1_both "
     "mAP_every_6 true_agreement_at_switch true_agreement_at_end warned_epochs seconds torch"

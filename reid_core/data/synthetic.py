@@ -31,14 +31,15 @@ TRAIN_DEFAULTS = {
     "data_dir": "data/synthetic",
     "noise_ratio": 0.2,
     "schedule": "default",
-    "epochs": 24,
+    "epochs": 28,
     "arch": "resnet10t",
     "neck": "fc512",
     "neck_dim": 256,
     "image_size": (64, 64),
     "lr": 0.05,
     "new_layer_mult": 1.0,
-    "eval_every": 8,
+    "eval_every": 14,
+    "amp": "auto",
 }
 """Settings with which it trains on two processor cores in minutes; flags and configuration files win over them."""
 

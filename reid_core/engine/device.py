@@ -46,11 +46,23 @@ def _numbered(gpu: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def check_bf16(device: torch.device) -> None:
-    """Refuse bfloat16 where the device cannot compute with it.
+def settle_amp(amp: str, device: torch.device) -> str:
+    """``off`` or ``bf16``: ``auto`` is bf16 where the device computes with it natively.
 
     Raises:
         UsageError: names the device.
     """
-    if device.type == "mps" or (device.type == "cuda" and not torch.cuda.is_bf16_supported()):
+    if amp == "auto":
+        return "bf16" if _computes_in_bf16(device) else "off"
+    if amp == "bf16" and device.type != "cpu" and not _computes_in_bf16(device):
         raise UsageError(f"--amp bf16: {device} does not support bfloat16; use --amp off")
+    return amp
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type == "cpu":
+        abilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+    return False

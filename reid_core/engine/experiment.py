@@ -14,7 +14,7 @@ from reid_core.data._dataset import TrainImages
 from reid_core.data._find import resolve_name
 from reid_core.data._labels import write_labels
 from reid_core.data._transforms import train_transform
-from reid_core.engine.device import check_bf16, choose_device, repeatable
+from reid_core.engine.device import choose_device, repeatable, settle_amp
 from reid_core.engine.evaluate import EvaluationOptions, evaluate
 from reid_core.engine.first_weights import build_networks
 from reid_core.engine.optim import build_optimizer
@@ -47,8 +47,7 @@ def run_training(
     settings = resolve(config)
     device = choose_device(settings.device, settings.gpu)
     repeatable(device)
-    if settings.amp == "bf16":
-        check_bf16(device)
+    settings = settings.replace(amp=settle_amp(settings.amp, device))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     check_architecture(settings.arch)

@@ -188,6 +188,18 @@ def test_dropout_rests_in_core_unless_the_schedule_is_published():
     assert all(module.training for module in network)
 
 
+def test_bf16_is_refused_or_left_out_where_the_device_cannot():
+    import torch
+
+    from reid_core.engine import device
+
+    assert device.settle_amp("auto", torch.device("mps")) == "off"
+    assert device.settle_amp("auto", torch.device("cpu")) in ("off", "bf16")
+    assert device.settle_amp("bf16", torch.device("cpu")) == "bf16"
+    with pytest.raises(UsageError, match="mps does not support bfloat16"):
+        device.settle_amp("bf16", torch.device("mps"))
+
+
 def test_bf16_trains_and_keeps_its_losses_in_float32(tiny_market, tmp_path):
     folder, _ = train(tiny_market, tmp_path, "amp", amp="bf16", epochs=2, switch="1")
     assert weights(folder)["net0.neck.linear.weight"].dtype == np.float32
