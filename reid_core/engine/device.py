@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from reid_core.errors import UsageError
@@ -61,8 +63,8 @@ def settle_amp(amp: str, device: torch.device) -> str:
 
 def _computes_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device.type == "cpu":
-        abilities = getattr(torch.cpu, "get_capabilities", dict)()
+        abilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
     return False
