@@ -172,7 +172,9 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """The last update may have broken what the next loss would show: such weights must not replace good ones."""
-        if self.options.bf16:  # kernel entries that meet padding alone get no sound gradient there, and matter to no loss
+        if (
+            self.options.bf16
+        ):  # kernel entries that meet padding alone get no sound gradient there, and matter to no loss
             return
         for k, network in enumerate(self.networks):
             for name, tensor in network.state_dict().items():
