@@ -35,6 +35,7 @@ class TrainConfig:
     data_dir: str = setting("../", "the data set's folder, or the folder it lies in", "data")
     train_split: str = setting("train", "train, or train_all with the prepared validation images", "data")
     protocol: str | None = setting(None, "market1501, cuhk03 or any-camera (default: the data set's)", "data")
+    allow_outside: bool = setting(False, "a manifest may name images outside its own folder", "data")
     labels: str | None = setting(None, "CSV (path,label) with the labels you have; no noise is added", "data")
     on_bad_image: str = setting(
         "error", "error: name all bad images and stop; skip: train without them", "data", choices=("error", "skip")

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from reid_core import plugins
 from reid_core.cli import _screen
+from reid_core.data._find import resolve_name
 from reid_core.data._guess import guess_dataset
 from reid_core.errors import DataError, UsageError
 from reid_core.types import Split
-
-_ALIASES = {"market": "market1501", "duke": "dukemtmc_reid", "dukemtmcreid": "dukemtmc_reid"}
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,15 +26,6 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def dataset_name(name: str) -> str:
-    """The reader's module name: case, ``-`` and ``_`` do not matter, and the short names are known."""
-    if "." in name:
-        return name
-    plain = name.lower().replace("-", "").replace("_", "")
-    known = {known.replace("_", ""): known for known in plugins.names("reid_core.data")}
-    return _ALIASES.get(plain) or known.get(plain, name)
-
-
 def open_data(root: Path, args: argparse.Namespace) -> Split:
     """Read the data set at ``root`` as the flags of ``add_data_flags`` say; the guess is said aloud.
 
@@ -45,7 +35,7 @@ def open_data(root: Path, args: argparse.Namespace) -> Split:
     """
     if not root.exists():
         raise DataError(f"there is no data set at {root}: no such file or folder.")
-    name = dataset_name(args.dataset) if args.dataset else guess_dataset(root)
+    name = resolve_name(args.dataset) if args.dataset else guess_dataset(root)
     if not args.dataset:
         _screen.say(f"{root} looks like --dataset {name}.")
     read = plugins.load("reid_core.data", name).read

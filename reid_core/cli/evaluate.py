@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from reid_core.engine.loading import load_networks
 from reid_core.engine.run_data import read_split
 from reid_core.engine.training_data import usable
 from reid_core.errors import UsageError
+from reid_core.metrics.rank import PROTOCOLS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +26,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="last", help="which checkpoint of a run: last, phase_0, ... (default: last)"
     )
-    parser.add_argument("--protocol", help="market1501, cuhk03 or any-camera (default: the data set's)")
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        help="how queries are ranked (default: the run's; with --dataset the data set's)",
+    )
+    parser.add_argument(
+        "--allow_outside", action="store_true", help="a manifest may name images outside its own folder"
+    )
     parser.add_argument("--flip", action="store_true", default=None, help="see mirror images too (default: as the run)")
     parser.add_argument("--no_flip", dest="flip", action="store_false", help="the opposite")
     parser.add_argument("--max_rank", type=int, default=50, help="length of the CMC (default: 50)")
@@ -45,10 +54,17 @@ def run(args: argparse.Namespace) -> int:
     if dataset is None or data is None:
         raise UsageError(f"{args.source} does not say what it was trained on: give DATA and --dataset")
     config = TrainConfig(
-        dataset=dataset, data_dir=data, protocol=args.protocol, workers=args.workers, on_bad_image=args.on_bad_image
+        dataset=dataset,
+        data_dir=data,
+        protocol=args.protocol or (trained.config.get("protocol") if args.dataset is None else None),
+        allow_outside=args.allow_outside or (args.data is None and bool(trained.config.get("allow_outside"))),
+        workers=args.workers,
+        on_bad_image=args.on_bad_image,
     )
     with progress("checking images", "image") as tick:
-        split, skipped = usable(read_split(config, lambda title: tick), config, tick)
+        # Training images are not looked at: a damaged one among them is nothing to a measurement.
+        found = dataclasses.replace(read_split(config, lambda title: tick), train=())
+        split, skipped = usable(found, config, tick)
     if skipped:
         say(f"{skipped} unreadable images left out")
     size = trained.identity["image_size"]

@@ -23,7 +23,7 @@ from reid_core.engine.reporter import Reporter
 from reid_core.engine.resolve import recipe_of, resolve
 from reid_core.engine.run_data import prepare_data
 from reid_core.engine.run_events import RunEvents
-from reid_core.engine.run_folder import RunFolder, check_compatible, data_fingerprint, default_name
+from reid_core.engine.run_folder import RunFolder, check_compatible, check_free, data_fingerprint, default_name
 from reid_core.engine.signals import StopRequest
 from reid_core.engine.state import unpack
 from reid_core.engine.trainer import Trainer, TrainerOptions
@@ -60,11 +60,13 @@ def run_training(
     networks_wanted = num_networks.pop()
     default = default_name(settings.method, resolve_name(settings.dataset))
     run_path = Path(settings.out) / (settings.name or default)
+    if settings.name is not None and not resume:
+        check_free(Path(settings.out), settings.name)
     data = prepare_data(settings, reporter, lambda: _train_clean(settings, run_path, reporter, stop))
     walk = PhaseWalk(recipe, first=len(recipe) - 1 if settings.stage2 else 0)
     if settings.stage2 and len(recipe) < 2:
         raise UsageError(f"--stage2: --method {settings.method} has one phase; use --method core")
-    networks = build_networks(settings, data.num_classes, networks_wanted, reporter.note)
+    networks = build_networks(settings, data.class_names, networks_wanted, reporter.note)
     identity = _identity(settings, data, networks_wanted)
     with RunFolder.create(Path(settings.out), settings.name, resume=resume, default=default) as run:
         if not resume:
@@ -85,9 +87,8 @@ def run_training(
         try:
             trainer.fit()
         except Interrupted as stopped:
-            raise Interrupted(
-                f"{stopped}. Go on with: reid-core train --resume {run.path}", stopped.exit_code
-            ) from stopped
+            how = f"{stopped}. It goes on with: reid-core train --resume {run.path}"
+            raise Interrupted(how, stopped.exit_code) from stopped
         run.write_json("result.json", _result(settings, data, run, walk))
         run.set_status("done")
         return run.path
@@ -207,5 +208,9 @@ def _train_clean(config: TrainConfig, run: Path, reporter: Reporter, stop: StopR
             name=folder.name,
             eval_every=0,
         )
-        run_training(clean, ["(baseline for patterned noise)"], reporter, stop, resume=folder.is_dir())
+        try:
+            run_training(clean, ["(baseline for patterned noise)"], reporter, stop, resume=folder.is_dir())
+        except Interrupted as stopped:
+            how = f"{stopped}, or better with the same command as before and --name {run.name}, which then trains {run}"
+            raise Interrupted(how, stopped.exit_code) from stopped
     return folder / "checkpoints" / "last.safetensors"

@@ -16,13 +16,15 @@ from reid_core.models._network import Network, build_network
 from reid_core.models._weights import CLASSIFIERS, load_weights
 
 
-def build_networks(config: TrainConfig, num_classes: int, count: int, note: Callable[[str], None]) -> list[Network]:
+def build_networks(
+    config: TrainConfig, class_names: Sequence[str], count: int, note: Callable[[str], None]
+) -> list[Network]:
     """The networks of a run with their first weights: from the seed, a file, timm's hub, or an earlier SELF run."""
     networks = []
     for k in range(count):
         network = build_network(
             config.arch,
-            num_classes,
+            len(class_names),
             neck=config.neck or "bnneck",
             neck_dim=config.neck_dim,
             dropout=config.dropout,
@@ -36,11 +38,11 @@ def build_networks(config: TrainConfig, num_classes: int, count: int, note: Call
             note(f"network {k}: {report.summary()}")
         networks.append(network.to(memory_format=torch.channels_last))
     if config.from_self:
-        _load_self(config, networks)
+        _load_self(config, class_names, networks)
     return networks
 
 
-def _load_self(config: TrainConfig, networks: Sequence[Network]) -> None:
+def _load_self(config: TrainConfig, class_names: Sequence[str], networks: Sequence[Network]) -> None:
     sources = [checkpoint_file(config, source) for source in config.from_self]
     if len(sources) not in (1, len(networks)):
         raise UsageError(f"--from_self: one run or {len(networks)} weight files are expected, got {len(sources)}")
@@ -54,7 +56,7 @@ def _load_self(config: TrainConfig, networks: Sequence[Network]) -> None:
             )
         check_compatible(
             checkpoint.meta["identity"],
-            {"arch": config.arch, "neck": config.neck, "neck_dim": config.neck_dim},
+            {"arch": config.arch, "neck": config.neck, "neck_dim": config.neck_dim, "class_names": list(class_names)},
             where=str(sources[min(k, len(sources) - 1)]),
         )
         try:

@@ -10,7 +10,8 @@ from typing import Any
 from reid_core.config import TrainConfig
 from reid_core.errors import UsageError
 from reid_core.methods._plan import Plan, make_plan
-from reid_core.plugins import load
+from reid_core.metrics.rank import PROTOCOLS
+from reid_core.plugins import closest, load
 from reid_core.types import Phase
 
 
@@ -52,10 +53,13 @@ def _check(config: TrainConfig) -> None:
         "neck_dim": (1, math.inf),
         "dropout": (0.0, 1.0),
         "save_minutes": (0.0, math.inf),
+        "noise_seed": (0, math.inf),
+        "threads": (1, math.inf),
+        "eval_every": (0, math.inf),
     }
     for key, (low, high) in bounds.items():
         value = getattr(config, key)
-        if not low <= value <= high:
+        if value is not None and not low <= value <= high:
             limit = f"in [{low}, {high}]" if math.isfinite(high) else f"at least {low}"
             raise UsageError(f"--{key} must be {limit}, got {value}")
     for key in ("lr", "new_layer_mult"):
@@ -64,6 +68,11 @@ def _check(config: TrainConfig) -> None:
             raise UsageError(f"--{key} must be a positive number, got {value}")
     if min(config.image_size) < 8:
         raise UsageError(f"--image_size must be at least 8 x 8 pixels, got {config.image_size}")
+    if config.protocol is not None and config.protocol not in PROTOCOLS:
+        raise UsageError(
+            f"--protocol must be {', '.join(PROTOCOLS[:-1])} or {PROTOCOLS[-1]}, got {config.protocol!r}."
+            f"{closest(config.protocol, PROTOCOLS)}"
+        )
     if config.stage2 != bool(config.from_self):
         raise UsageError("--stage2 and --from_self belong together: a run, or one weight file a network, to start from")
 

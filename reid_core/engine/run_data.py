@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,12 @@ def read_split(config: TrainConfig, working: Callable[[str], Callable[[int, int]
         root = module.ensure(Path(config.data_dir), progress=working("drawing the data set"))
     else:
         root = find_root(config.data_dir, name)
-    split: Split = module.read(root, train_split=config.train_split)
+    options: dict[str, bool] = {}
+    if config.allow_outside:
+        if "allow_outside" not in inspect.signature(module.read).parameters:
+            raise UsageError(f"--allow_outside has no meaning for --dataset {name}; leave it out")
+        options["allow_outside"] = True
+    split: Split = module.read(root, train_split=config.train_split, **options)
     return split if config.protocol is None else dataclasses.replace(split, protocol=config.protocol)
 
 
@@ -99,6 +105,15 @@ def pattern_labels(
     if identity["num_classes"] != num_classes:
         raise UsageError(
             f"--pattern_from: {source} was trained on {identity['num_classes']} identities, the data have {num_classes}"
+        )
+    if list(identity["class_names"]) != [str(pid) for pid in sorted({sample.pid for sample in split.train})]:
+        raise UsageError(
+            f"--pattern_from: {source} was trained on other identities than the data have, though on as many; its second "
+            "choices would mean nothing here"
+        )
+    if trained.config.get("noise_ratio") or trained.config.get("labels"):
+        reporter.note(
+            f"--pattern_from: {source} was not trained on clean labels; its second choices are used as they are"
         )
     dataset = EvalImages(split.root, split.train, eval_transform(tuple(identity["image_size"])))
     device = choose_device(config.device, config.gpu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ from reid_core.plugins import closest
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RunFolder", "check_compatible", "data_fingerprint", "default_name", "read_status"]
+__all__ = ["RunFolder", "check_compatible", "check_free", "data_fingerprint", "default_name", "read_status"]
 
 STATES = ("running", "done", "interrupted", "failed")
 _FOLDERS = ("checkpoints", "records")
@@ -319,9 +320,22 @@ def _make_new(out: Path, name: str | None, default: str) -> Path:
             return path
         except FileExistsError as error:
             if name is not None:
-                is_run = (path / "status.json").is_file()
-                cure = f", or go on with it by --resume {name}" if is_run else " (it holds no run that could go on)"
-                raise UsageError(
-                    f"{path} is there already and nothing is ever overwritten: choose another --name{cure}."
-                ) from error
+                raise _taken(path) from error
             number += 1
+
+
+def check_free(out: Path, name: str) -> None:
+    """Refuse a name that ``RunFolder.create`` would refuse, before anything that takes time; nothing is made.
+
+    Raises:
+        UsageError: the name is taken, or no folder name.
+    """
+    _check_name(name)
+    if os.path.lexists(out / name):
+        raise _taken(out / name)
+
+
+def _taken(path: Path) -> UsageError:
+    is_run = (path / "status.json").is_file()
+    cure = f", or go on with it by --resume {path.name}" if is_run else " (it holds no run that could go on)"
+    return UsageError(f"{path} is there already and nothing is ever overwritten: choose another --name{cure}.")

@@ -148,6 +148,8 @@ class Trainer:
                 continue
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            if self.options.bf16:
+                self._check_gradients(optimizer)
             optimizer.step()
         self.recorder.add(batch.index, {**evidence(outputs), **result.records})
         return result
@@ -166,14 +168,34 @@ class Trainer:
                 rate = self.optimizers[k].param_groups[0]["lr"]
                 raise NumericalError(
                     f"the loss of network {k} is {loss.item()} in epoch {self.epoch}, step {self.next_step} (learning "
-                    f"rate {rate:g}); no update was made with it and the last checkpoint is kept. Start again with a "
+                    f"rate {rate:g}); no update was made with it, and checkpoints written before are kept. Start again with a "
                     "lower --lr, or with a lower --new_layer_mult"
                 )
+
+    def _check_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Some processors' bfloat16 convolutions give no sound gradient where the feature map is a single position."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+            raise NumericalError(
+                f"a gradient is not finite in epoch {self.epoch}, step {self.next_step}, though the loss is; no update was "
+                "made with it. bfloat16 cannot train this network at this image size on this device: use --amp off, or a "
+                "larger --image_size"
+            )
+
+    def _check_weights(self) -> None:
+        """The last update may have broken what the next loss would show: such weights must not replace good ones."""
+        for k, network in enumerate(self.networks):
+            for name, tensor in network.state_dict().items():
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    raise NumericalError(
+                        f"{name} of network {k} is not finite in epoch {self.epoch}; it is not saved, and checkpoints "
+                        "written before are kept. Start again with a lower --lr, or with a lower --new_layer_mult"
+                    )
 
     def _save_if_due_or_asked(self, last_step: bool) -> None:
         signal = self.events.stop_requested()
         if signal is not None:
-            self.events.save(None)
+            self._save(None)
             raise Interrupted(
                 f"stopped by signal {signal} in epoch {self.epoch} after step {self.next_step}; everything is saved",
                 128 + signal,
@@ -182,6 +204,7 @@ class Trainer:
             self._save(None)
 
     def _save(self, also: str | None) -> None:
+        self._check_weights()
         self.events.save(also)
         self._saved = time.monotonic()
 

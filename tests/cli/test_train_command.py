@@ -117,6 +117,11 @@ def test_bad_toml_is_explained(tmp_path, text, words):
         ("--noise noisy", 2, "known are"),
         ("--neck fc", 2, "fc512"),
         ("--resume nothing", 2, "--resume nothing"),
+        ("--protocol market150", 2, "market1501"),
+        ("--noise_seed -1", 2, "--noise_seed"),
+        ("--threads 0", 2, "--threads"),
+        ("--eval_every -1", 2, "--eval_every"),
+        ("--allow_outside", 2, "no meaning for --dataset market1501"),
     ],
 )
 def test_mistakes_are_one_paragraph_and_leave_nothing_behind(line, code, words, tiny_market, tmp_path, capsys):
@@ -210,3 +215,36 @@ def test_last_batch_of_one_odd_sizes_and_odd_images(tmp_path):
     argv = ["train", "--data_dir", str(data), "--out", str(tmp_path / "läufe 1"), "--name", "r", *TINY]
     assert run([*argv, "--image_size", "33", "17"]) == 0
     assert json.loads((tmp_path / "läufe 1" / "r" / "result.json").read_text())["num_train_images"] == 25
+
+
+def test_a_taken_name_is_refused_before_a_baseline_for_patterned_noise_is_trained(tiny_market, tmp_path, capsys):
+    argv = ["train", "--data_dir", str(tiny_market), "--out", str(tmp_path), "--name", "r", *TINY]
+    (tmp_path / "r").mkdir()
+    assert run([*argv, "--noise", "patterned"]) == 2
+    assert "nothing is ever overwritten" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+
+
+def test_measuring_again_keeps_the_protocol_and_does_not_mind_a_damaged_training_image(tmp_path, capsys):
+    data = write_tiny_market(tmp_path / "market")
+    argv = ["train", "--data_dir", str(data), "--out", str(tmp_path), "--name", "r", *TINY]
+    assert run([*argv, "--protocol", "any-camera"]) == 0
+    next((data / "bounding_box_train").iterdir()).write_bytes(b"not an image")
+    capsys.readouterr()
+    again = ["evaluate", str(tmp_path / "r"), "--workers", "0", "--json"]
+    assert run(again) == 0
+    found = json.loads(capsys.readouterr().out)
+    before = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert (found["protocol"], found["mAP"]) == ("any-camera", before["mAP"])
+    assert run([*again, "--dataset", "market"]) == 0  # another data set is ranked by its own rule
+    assert json.loads(capsys.readouterr().out)["protocol"] == "market1501"
+
+
+def test_a_manifest_of_links_trains_where_that_is_allowed(tmp_path, capsys):
+    data = write_tiny_market(tmp_path / "market")
+    assert run(["split", "reid", str(data), str(tmp_path / "links"), "--mode", "symlink"]) == 0
+    argv = ["train", "--dataset", "manifest", "--data_dir", str(tmp_path / "links"), "--out", str(tmp_path), *TINY]
+    assert run([*argv, "--name", "a"]) == 3
+    assert "--allow_outside" in capsys.readouterr().err
+    assert run([*argv, "--name", "a", "--allow_outside"]) == 0
+    assert run(["evaluate", str(tmp_path / "a"), "--workers", "0"]) == 0

@@ -79,6 +79,18 @@ def test_transforms_give_the_size_and_normalisation(name, dataset):
     assert eval_transform((33, 17))(image).shape == (3, 33, 17)
 
 
+def test_reid_augmentation_crops_from_nine_eighths_of_the_size():
+    from PIL import Image
+
+    rows = np.repeat(np.arange(0, 180, dtype=np.uint8)[:, None], 90, axis=1)
+    tops = set()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        tensor = train_transform("reid", (160, 80))(Image.fromarray(rows).convert("RGB"))
+        tops.add(round(float((tensor[0, 0, 40] * 0.229 + 0.485) * 255)))
+    assert tops <= set(range(21)) and min(tops) <= 3 and max(tops) >= 17  # 180 rows, so the first shown is 0 to 20
+
+
 def test_only_reid_augmentation_flips():
     import numpy as np
     from PIL import Image

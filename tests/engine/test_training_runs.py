@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import write_tiny_market
 from training_help import SilentScreen, metrics, train, weights
 
 from reid_core.engine.signals import StopRequest
@@ -98,6 +99,7 @@ def test_interrupted_and_resumed_is_uninterrupted(epoch, step, workers, finished
     with pytest.raises(Interrupted) as caught:
         train(tiny_market, tmp_path, "cut", screen=SilentScreen(at_step), stop=stop, eval_every=2, workers=workers)
     assert caught.value.exit_code == 143
+    assert f"reid-core train --resume {tmp_path / 'cut'}" in str(caught.value)
     status = json.loads((tmp_path / "cut" / "status.json").read_text())
     assert status["state"] == "interrupted"
     again, screen = train(tiny_market, tmp_path, "cut", resume=True, eval_every=2, workers=workers)
@@ -127,6 +129,26 @@ def test_a_rate_that_breaks_the_loss_stops_at_that_step(tiny_market, tmp_path):
     with pytest.raises(NumericalError, match=r"network \d is (nan|inf).* epoch \d+, step \d+ .*--lr"):
         train(tiny_market, tmp_path, "nan", lr=1e30, screen=screen)
     assert json.loads((tmp_path / "nan" / "status.json").read_text())["state"] == "failed"
+
+
+def test_broken_weights_never_replace_good_ones(tiny_market, tmp_path):
+    """The last update of epoch 1 breaks network 1 and no loss has shown it yet: last stays the end of epoch 0."""
+    from reid_core.engine.checkpoint import CheckpointFolder
+    from reid_core.engine.trainer import Trainer
+
+    def at_step(epoch, step):
+        if (epoch, step) == (1, 6):
+            screen.trainer.networks[1].neck.classifier.weight.data[0, 0] = np.inf
+
+    screen = SilentScreen(at_step)
+    with pytest.MonkeyPatch.context() as patch:
+        fit = Trainer.fit
+        patch.setattr(Trainer, "fit", lambda self: (setattr(screen, "trainer", self), fit(self)))
+        with pytest.raises(NumericalError, match=r"neck\.classifier\.weight of network 1 .* epoch 2.*--lr"):
+            train(tiny_market, tmp_path, "inf", screen=screen)
+    saved = CheckpointFolder(tmp_path / "inf" / "checkpoints").load("last")
+    assert saved.meta["epoch"] == 1
+    assert all(np.isfinite(a).all() for name, a in saved.tensors.items() if name.startswith("net"))
 
 
 def test_resume_with_other_data_or_networks_is_explained(finished, tiny_market, tmp_path):
@@ -170,6 +192,29 @@ def test_patterned_noise_trains_its_own_baseline_and_keeps_it(tiny_market, tmp_p
     given = (folder / "labels.csv").read_text()
     again, _ = train(tiny_market, tmp_path, "q", noise="patterned", epochs=2, switch="1", pattern_from="p-pattern")
     assert (again / "labels.csv").read_text() == given
+    _, screen = train(tiny_market, tmp_path, "r", noise="patterned", epochs=1, switch="1", pattern_from="p")
+    assert any("not trained on clean labels" in note for note in screen.notes)
+
+
+def test_classes_of_an_earlier_run_must_mean_the_same_identities(finished, tmp_path):
+    """As many identities, but others: rows of the classifier would be read as somebody else."""
+    data = write_tiny_market(tmp_path / "market")
+    for path in (data / "bounding_box_train").glob("0008_*"):
+        path.rename(path.with_name(path.name.replace("0008_", "0009_")))
+    with pytest.raises(CheckpointError, match="names of the identities"):
+        train(data, tmp_path, "a", stage2=True, from_self=(str(finished[0]),))
+    with pytest.raises(UsageError, match="other identities"):
+        train(data, tmp_path, "b", noise="patterned", pattern_from=str(finished[0]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["market"]
+
+
+def test_stopped_in_the_baseline_of_patterned_noise_says_how_to_go_on(tiny_market, tmp_path):
+    stop = StopRequest()
+    screen = SilentScreen(lambda e, s: setattr(stop, "requested", 2))
+    with pytest.raises(Interrupted, match="--name p"):
+        train(tiny_market, tmp_path, "p", noise="patterned", epochs=2, switch="1", screen=screen, stop=stop)
+    train(tiny_market, tmp_path, "p", noise="patterned", epochs=2, switch="1")
+    assert json.loads((tmp_path / "p-pattern" / "status.json").read_text())["state"] == "done"
 
 
 def test_dropout_rests_in_core_unless_the_schedule_is_published():
@@ -201,6 +246,6 @@ def test_bf16_is_refused_or_left_out_where_the_device_cannot():
 
 
 def test_bf16_trains_and_keeps_its_losses_in_float32(tiny_market, tmp_path):
-    folder, _ = train(tiny_market, tmp_path, "amp", amp="bf16", epochs=2, switch="1")
+    folder, _ = train(tiny_market, tmp_path, "amp", amp="bf16", image_size=(64, 64), epochs=2, switch="1")
     assert weights(folder)["net0.neck.linear.weight"].dtype == np.float32
     assert all(np.isfinite(line["losses"]).all() for line in metrics(folder))

@@ -48,6 +48,13 @@ def test_depends_on_its_arguments_alone():
     assert (corrupt(LABELS, 0.3, 2).given != first).any()
 
 
+def test_the_seed_decides_which_images_and_which_labels():
+    one, two = corrupt(LABELS, 0.3, 1), corrupt(LABELS, 0.3, 2)
+    assert (one.clean != two.clean).any()
+    alone = np.arange(30)  # one image an identity, all of them chosen, in one order: only the draws can differ
+    assert (corrupt(alone, 1.0, 1).given != corrupt(alone, 1.0, 2).given).any()
+
+
 def test_new_labels_are_uniform_over_the_other_classes():
     labels = np.repeat(np.arange(4), 3000).astype(np.int64)
     given = corrupt(labels, 1.0, 3).given
