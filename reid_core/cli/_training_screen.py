@@ -34,7 +34,7 @@ class TrainingScreen:
             f"{split.dataset}: {len(split.train)} training images of {data.num_classes} identities, labels{source}{wrong}; "
             f"{len(split.query)} query and {len(split.gallery)} gallery images, protocol {split.protocol}"
         )
-        names = " then ".join(f"{phase.name} ({phase.epochs} epochs at most)" for phase in walk.phases[walk.first :])
+        names = " then ".join(_length(walk, position) for position in range(walk.first, len(walk.phases)))
         begins = f", going on at epoch {first_epoch}" if first_epoch > walk.first_epoch else ""
         say(f"{walk.epochs} epochs: {names}{begins}; run folder {folder}")
 
@@ -120,6 +120,14 @@ _FILES = {
     "checkpoints": "networks and training state",
     "config.json": "every setting, the command and the versions",
 }
+
+
+def _length(walk: PhaseWalk, position: int) -> str:
+    phase = walk.phases[position]
+    if phase.end_when is not None:
+        return f"{phase.name} ({phase.min_epochs} to {phase.epochs} epochs, as the networks' agreement says)"
+    given_up = position > 0 and walk.phases[position - 1].end_when is not None
+    return f"{phase.name} ({'the rest' if given_up else f'{phase.epochs} epochs'})"
 
 
 def _percent(net: dict[str, Any]) -> tuple[str, ...]:

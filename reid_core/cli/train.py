@@ -94,6 +94,10 @@ def configuration(args: argparse.Namespace) -> tuple[TrainConfig, bool]:
     typed = {name: coerce(name, value) for name, value in typed.items()}
     if "resume" in typed:
         return _resumed(typed), True
+    if "labels" in typed and typed.get("noise_ratio"):
+        raise UsageError(
+            "--labels and --noise_ratio exclude each other: noise is added to labels known to be true only"
+        )
     file = read_toml(Path(args.config)) if args.config else {}
     reference = REFERENCE if args.reference_defaults else {}
     dataset = resolve_name({**reference, **file, **typed}.get("dataset", TrainConfig.dataset))

@@ -222,9 +222,8 @@ class Trainer:
         line["method"] = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
         if self.true_labels is not None:
             predicted = records["prediction"]
-            line["true_agreement"] = [
-                float(v) for v in ((predicted == self.true_labels) & (predicted >= 0)).mean(axis=1)
-            ]
+            seen = predicted[0] >= 0
+            line["true_agreement"] = [float(v) for v in (predicted == self.true_labels)[:, seen].mean(axis=1)]
         if switched:
             line["next_phase"] = self.walk.phases[position + 1].name
         if not phase.uses_given_labels:

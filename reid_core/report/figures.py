@@ -8,6 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from reid_core.files import write_atomically
+
 
 def loss_figure(lines: Sequence[Mapping[str, Any]]) -> Figure:
     """Losses of all networks (left), and agreement with each other and with the labels (right), over the epochs.
@@ -52,5 +54,5 @@ def cmc_figure(result: Mapping[str, Any]) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write ``figure`` as PNG."""
-    figure.savefig(path, dpi=120)
+    """Write ``figure`` as PNG, whole or not at all."""
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))

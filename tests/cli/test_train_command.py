@@ -116,6 +116,7 @@ def test_bad_toml_is_explained(tmp_path, text, words):
         ("--batchsise 4", 2, "--batchsize"),
         ("--noise noisy", 2, "known are"),
         ("--neck fc", 2, "fc512"),
+        ("--labels x.csv --noise_ratio 0.2", 2, "exclude each other"),
         ("--resume nothing", 2, "--resume nothing"),
         ("--protocol market150", 2, "market1501"),
         ("--noise_seed -1", 2, "--noise_seed"),
