@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
@@ -75,3 +76,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         return "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))).rstrip()
 
     return "\n".join([line(cells[0]), "  ".join("-" * w for w in widths), *(line(row) for row in cells[1:])])
+
+
+def results_table(body: Mapping[str, Any]) -> str:
+    """The table of a measurement in percent: each network, both together, and by which protocol.
+
+    Args:
+        body: as in result.json.
+    """
+    rows = [(f"network {k}", *_percent(net)) for k, net in enumerate(body["networks"])]
+    if body.get("ensemble"):
+        rows.append(("both", *_percent(body["ensemble"])))
+    return (
+        table(("", "rank-1", "rank-5", "rank-10", "mAP", "mINP"), rows)
+        + f"\npercent, {body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid"
+    )
+
+
+def _percent(net: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(f"{100 * net[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP", "mINP"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from reid_core.cli._screen import result, say, table, warn
+from reid_core.cli._screen import result, results_table, say, warn
 from reid_core.engine.phases import PhaseWalk
 from reid_core.engine.training_data import TrainingData
 
@@ -96,13 +96,7 @@ class TrainingScreen:
             result(json.dumps(body, indent=1))
             return
         if "mAP" in body:
-            rows = [(f"network {k}", *_percent(net)) for k, net in enumerate(body["networks"])]
-            if body.get("ensemble"):
-                rows.append(("both", *_percent(body["ensemble"])))
-            result(table(("", "rank-1", "rank-5", "rank-10", "mAP", "mINP"), rows))
-            result(
-                f"percent, {body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid"
-            )
+            result(results_table(body))
         result(f"\neverything lies in {folder}:")
         for name, what in _FILES.items():
             if (folder / name).exists():
@@ -128,7 +122,3 @@ def _length(walk: PhaseWalk, position: int) -> str:
         return f"{phase.name} ({phase.min_epochs} to {phase.epochs} epochs, as the networks' agreement says)"
     given_up = position > 0 and walk.phases[position - 1].end_when is not None
     return f"{phase.name} ({'the rest' if given_up else f'{phase.epochs} epochs'})"
-
-
-def _percent(net: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{100 * net[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP", "mINP"))

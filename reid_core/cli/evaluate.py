@@ -7,7 +7,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from reid_core.cli._screen import progress, result, say, table
+from reid_core.cli._screen import progress, result, results_table, say
 from reid_core.config import TrainConfig
 from reid_core.engine.device import choose_device
 from reid_core.engine.evaluate import EvaluationOptions, evaluate
@@ -20,7 +20,12 @@ from reid_core.metrics.rank import PROTOCOLS
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of ``reid-core evaluate``."""
-    parser.add_argument("source", type=Path, metavar="RUN_OR_CHECKPOINT", help="run folder or .safetensors file")
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="RUN_OR_CHECKPOINT",
+        help="run folder, name of a run in runs/, or .safetensors file",
+    )
     parser.add_argument("data", nargs="?", metavar="DATA", help="the data set's folder (default: the run's)")
     parser.add_argument("--dataset", help="data set (default: the run's)")
     parser.add_argument(
@@ -48,7 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure; the table or JSON goes to stdout, nothing is written to the run."""
     device = choose_device(args.device, args.gpu)
-    trained = load_networks(args.source, args.checkpoint)
+    named = Path(TrainConfig.out) / args.source
+    source = named if not args.source.exists() and named.exists() else args.source
+    trained = load_networks(source, args.checkpoint)
     dataset = args.dataset or trained.config.get("dataset")
     data = args.data or trained.config.get("data_dir")
     if dataset is None or data is None:
@@ -76,13 +83,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         result(json.dumps(body, indent=1))
         return 0
-    rows = [(f"network {k}", *_percent(net.to_json())) for k, net in enumerate(outcome.networks)]
-    if outcome.ensemble is not None:
-        rows.append(("both", *_percent(outcome.ensemble.to_json())))
-    result(table(("", "rank-1", "rank-5", "rank-10", "mAP", "mINP"), rows))
-    result(f"percent, {body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid")
+    result(results_table(body))
     return 0
-
-
-def _percent(net: dict[str, float]) -> tuple[str, ...]:
-    return tuple(f"{100 * net[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP", "mINP"))

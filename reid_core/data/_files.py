@@ -13,7 +13,7 @@ from reid_core.errors import DataError
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png"})
 """What counts as an image, in lower case."""
 
-FOREIGN = frozenset({".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".heic", ".avif"})
+FOREIGN = frozenset({".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".heic", ".avif", ".fits", ".ppm"})
 """Images of kinds that are not read: leaving them out without a word would lose data."""
 
 

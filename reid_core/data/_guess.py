@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from reid_core.data._paths import is_image_name
+from reid_core.data._files import is_image
 from reid_core.data.manifest import FILE_NAME
 from reid_core.errors import DataError
 from reid_core.plugins import names
@@ -78,7 +78,7 @@ def _some_images(folder: Path, depth: int) -> list[str]:
             return
         with os.scandir(path) as entries:
             for entry in entries:
-                if left == 1 and is_image_name(entry.name):
+                if left == 1 and is_image(entry.name):
                     yield entry.name
                 elif left > 1 and not entry.name.startswith("."):
                     yield from walk(entry.path, left - 1)

@@ -6,9 +6,6 @@ import os
 import re
 from pathlib import Path
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
-FOREIGN_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".heic", ".avif", ".jp2", ".fits", ".ppm")
-
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -49,8 +46,3 @@ class Boundary:
             self._folders[folder] = os.path.realpath(self._root / folder)
         file = os.path.join(self._folders[folder], name)
         return not (os.path.realpath(file) if os.path.islink(file) else file).startswith(self._inside)
-
-
-def is_image_name(name: str) -> bool:
-    """A visible file with one of ``IMAGE_ENDINGS``, in any case."""
-    return name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")

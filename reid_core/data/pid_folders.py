@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from reid_core.data._paths import FOREIGN_ENDINGS, is_image_name
+from reid_core.data._files import FOREIGN, is_image
 from reid_core.errors import DataError
 from reid_core.types import Sample, Split
 
@@ -89,7 +89,7 @@ def _folders(folder: Path) -> list[str]:
 def _images(root: Path, part: str) -> list[tuple[str, str]]:
     """(identity folder's name, path relative to ``root``) of every image of one part."""
     base = root / part if part else root
-    stray = sorted(e.name for e in os.scandir(base) if e.is_file() and is_image_name(e.name))
+    stray = sorted(e.name for e in os.scandir(base) if e.is_file() and is_image(e.name))
     if stray:
         raise DataError(
             f"{base} holds images itself ({len(stray)}, like {stray[0]!r}); one folder an identity was expected, as in "
@@ -118,11 +118,11 @@ def _walk(folder: Path) -> list[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = os.path.relpath(base, folder).replace(os.sep, "/")
         for name in files:
-            if name.lower().endswith(FOREIGN_ENDINGS) and not name.startswith("."):
+            if name.lower().endswith(tuple(FOREIGN)) and not name.startswith("."):
                 raise DataError(
                     f"{os.path.join(base, name)}: only JPEG and PNG images are read; convert it, or remove it."
                 )
-            if is_image_name(name):
+            if is_image(name):
                 images.append(name if below == "." else f"{below}/{name}")
     return sorted(images)
 
