@@ -19,7 +19,7 @@ from pathlib import Path
 from reid_core.data._csv import read_csv, write_csv
 from reid_core.data._paths import unsafe
 from reid_core.errors import DataError, UsageError, printable
-from reid_core.files import sync_folder, write_atomically
+from reid_core.files import TMP_SUFFIX, sync_folder, write_atomically
 from reid_core.prepare.split_reid import Item
 
 try:
@@ -138,7 +138,7 @@ def undo(out: Path, progress: Progress | None = None) -> int:
             )
         for name in (JOURNAL, MANIFEST, STATE):
             (out / name).unlink(missing_ok=True)
-            for leftover in out.glob(f".{name}.*.part"):
+            for leftover in out.glob(f"{name}.*{TMP_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
         _remove_empty(out, {(out / item.target).parent for item in items})
         return len(items)
@@ -186,13 +186,17 @@ def _check_places(root: Path, out: Path, items: Sequence[Item], mode: str) -> No
 
 def _check_empty(out: Path) -> None:
     """Nothing but what a ``transfer`` leaves that was killed before its first image."""
-    begun = (f".{STATE}.", f".{JOURNAL}.")
     if os.path.lexists(out) and (
-        not out.is_dir() or any(entry.name != STATE and not entry.name.startswith(begun) for entry in out.iterdir())
+        not out.is_dir() or any(entry.name != STATE and not _is_unfinished(entry.name) for entry in out.iterdir())
     ):
         raise UsageError(
             f"{out} is not an empty folder; choose another, or, if it holds an earlier split, take that back by --undo."
         )
+
+
+def _is_unfinished(name: str) -> bool:
+    """A note that was being written when the process died."""
+    return name.startswith((f"{STATE}.", f"{JOURNAL}.")) and name.endswith(TMP_SUFFIX)
 
 
 def _go_on(out: Path, root: Path, items: Sequence[Item], mode: str, progress: Progress | None) -> None:
