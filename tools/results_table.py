@@ -201,7 +201,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="where run folders lie (default: runs/TABLE)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--only", default="", help="only runs whose name contains this")
-    parser.add_argument("--amp", default="bf16", choices=("off", "bf16"), help="precision of the forward passes")
+    parser.add_argument(
+        "--amp", default="bf16", choices=("off", "bf16", "auto"), help="precision of the forward passes"
+    )
     parser.add_argument("--collect", action="store_true", help="train nothing, only write the CSV")
     args = parser.parse_args()
     runs = args.runs or PROJECT / "runs" / args.table

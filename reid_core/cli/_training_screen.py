@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from reid_core.cli._screen import result, results_table, say, warn
+from reid_core.data._csv import read_csv
 from reid_core.engine.phases import PhaseWalk
 from reid_core.engine.training_data import TrainingData
 
@@ -97,7 +98,9 @@ class TrainingScreen:
             return
         if "mAP" in body:
             result(results_table(body))
-        result(f"\neverything lies in {folder}:")
+        suspects = sum(1 for _ in read_csv(folder / "suspected_labels.csv", ("path",)))
+        result(f"\n{suspects} of {body['num_train_images']} training images have a label that both networks contradict")
+        result(f"everything lies in {folder}:")
         for name, what in _FILES.items():
             if (folder / name).exists():
                 result(f"  {name:<22} {what}")

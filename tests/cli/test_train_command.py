@@ -154,6 +154,7 @@ def test_a_whole_run_prints_its_table_and_writes_figures(tiny_market, tmp_path, 
     argv = ["train", "--data_dir", str(tiny_market), "--out", str(tmp_path), "--name", "r", *TINY]
     assert run(argv) == 0
     captured = capsys.readouterr()
+    assert "of 48 training images have a label" in captured.out
     assert "network 0" in captured.out and "suspected_labels.csv" in captured.out
     assert captured.err.count("\nepoch ") == 2
     for name in ("loss.png", "cmc.png"):
