@@ -99,7 +99,7 @@ class TrainingScreen:
         if "mAP" in body:
             result(results_table(body))
         suspects = sum(1 for _ in read_csv(folder / "suspected_labels.csv", ("path",)))
-        result(f"\n{suspects} of {body['num_train_images']} training images have a label that both networks contradict")
+        result(f"\n{suspects} of {body['num_train_images']} training images have a label that the networks contradict")
         result(f"everything lies in {folder}:")
         for name, what in _FILES.items():
             if (folder / name).exists():
