@@ -40,6 +40,7 @@ TRAIN_DEFAULTS = {
     "new_layer_mult": 1.0,
     "eval_every": 14,
     "amp": "auto",
+    "workers": 0,
 }
 """Settings with which it trains on two processor cores in minutes; flags and configuration files win over them."""
 
