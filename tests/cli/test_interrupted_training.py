@@ -88,7 +88,8 @@ def test_a_second_signal_stops_at_once(tiny_market, tmp_path):
     began = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    # The first may have saved and be leaving already: then the second ends it by the system's own hand, which is 130 too.
+    assert process.returncode in (130, -signal.SIGINT)
     assert time.monotonic() - began < 40  # 2 s are promised; 20 times that guards against hanging
 
 
