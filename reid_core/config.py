@@ -116,6 +116,12 @@ class TrainConfig:
     gpu: str | None = setting(None, "number of the CUDA device; -1 is the CPU", "run")
     threads: int | None = setting(None, "CPU threads (default: torch's)", "run")
     save_minutes: float = setting(5.0, "minutes between checkpoints; 0: after every epoch", "run")
+    on_save_error: str = setting(
+        "stop",
+        "when a checkpoint cannot be written: stop; or continue, saying so, until the next one",
+        "run",
+        choices=("stop", "continue"),
+    )
 
     def replace(self, **changes: Any) -> TrainConfig:
         """A copy with some settings changed."""

@@ -7,6 +7,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import torch
+
 from reid_core.cli._screen import progress, result, results_table, say
 from reid_core.config import TrainConfig
 from reid_core.engine.device import choose_device
@@ -46,13 +48,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2, help="loader processes (default: 2)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--gpu", help="number of the CUDA device; -1 is the CPU")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument("--on_bad_image", default="error", choices=("error", "skip"))
+    parser.add_argument(
+        "--max_bad_images", type=float, default=0.01, help="with skip: the share that is still accepted (default: 0.01)"
+    )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure; the table or JSON goes to stdout, nothing is written to the run."""
     device = choose_device(args.device, args.gpu)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
     named = Path(TrainConfig.out) / args.source
     source = named if not args.source.exists() and named.exists() else args.source
     trained = load_networks(source, args.checkpoint)
@@ -67,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         allow_outside=args.allow_outside or (args.data is None and bool(trained.config.get("allow_outside"))),
         workers=args.workers,
         on_bad_image=args.on_bad_image,
+        max_bad_images=args.max_bad_images,
     )
     with progress("checking images", "image") as tick:
         # Training images are not looked at: a damaged one among them is nothing to a measurement.

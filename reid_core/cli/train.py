@@ -18,7 +18,7 @@ from typing import Any
 from reid_core.cli._training_screen import TrainingScreen
 from reid_core.config import TrainConfig, coerce, merge, read_toml
 from reid_core.data._find import resolve_name
-from reid_core.engine.experiment import run_training
+from reid_core.engine.experiment import Host, run_training
 from reid_core.engine.signals import stop_requests
 from reid_core.errors import UsageError
 from reid_core.plugins import load
@@ -33,6 +33,7 @@ FREE_ON_RESUME = {
     "gpu",
     "data_dir",
     "save_minutes",
+    "on_save_error",
     "out",
     "name",
     "resume",
@@ -137,9 +138,9 @@ def run(args: argparse.Namespace) -> int:
     """Train; results on stdout, talk on stderr."""
     config, resume = configuration(args)
     with stop_requests(_say_saving) as stop:
-        folder = run_training(config, [Path(sys.argv[0]).name, *sys.argv[1:]], TrainingScreen(), stop, resume)
-    finish_run(folder)
-    TrainingScreen.summary(folder, as_json=args.json)
+        host = Host([Path(sys.argv[0]).name, *sys.argv[1:]], TrainingScreen(), stop, finish_run)
+        folder = run_training(config, host, resume)
+        TrainingScreen.summary(folder, as_json=args.json)
     return 0
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from reid_core.engine.reporter import Reporter
 from reid_core.engine.resolve import recipe_of, resolve
 from reid_core.engine.run_data import prepare_data
 from reid_core.engine.run_events import RunEvents
-from reid_core.engine.run_folder import RunFolder, check_compatible, check_free, data_fingerprint, default_name
+from reid_core.engine.run_folder import (
+    RunFolder,
+    check_compatible,
+    check_free,
+    data_fingerprint,
+    default_name,
+    read_status,
+)
 from reid_core.engine.signals import StopRequest
 from reid_core.engine.state import unpack
 from reid_core.engine.trainer import Trainer, TrainerOptions
@@ -32,18 +40,33 @@ from reid_core.errors import Interrupted, UsageError
 from reid_core.models._network import Network, check_architecture
 
 
-def run_training(
-    config: TrainConfig, command: Sequence[str], reporter: Reporter, stop: StopRequest, resume: bool = False
-) -> Path:
+@dataclass(frozen=True)
+class Host:
+    """Who started a run, and what the run may ask of them.
+
+    Attributes:
+        command: the command line, for ``config.json``.
+        reporter: what to show.
+        stop: asked after every step.
+        finish: called with the run folder once ``result.json`` is written and before the run counts as done, so that a
+            run stopped in there goes on with it.
+    """
+
+    command: Sequence[str]
+    reporter: Reporter
+    stop: StopRequest
+    finish: Callable[[Path], None]
+
+
+def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
     """Train and measure; everything lies in the returned run folder.
 
     Args:
         config: not yet resolved.
-        command: the command line, for ``config.json``.
-        reporter: what to show.
-        stop: asked after every step.
+        host: who started it.
         resume: go on with the run ``config.out``/``config.name``.
     """
+    reporter = host.reporter
     settings = resolve(config)
     device = choose_device(settings.device, settings.gpu)
     repeatable(device)
@@ -62,7 +85,8 @@ def run_training(
     run_path = Path(settings.out) / (settings.name or default)
     if settings.name is not None and not resume:
         check_free(Path(settings.out), settings.name)
-    data = prepare_data(settings, reporter, lambda: _train_clean(settings, run_path, reporter, stop))
+    stored = run_path / "labels.csv" if resume else None
+    data = prepare_data(settings, reporter, lambda: _train_clean(settings, run_path, host), stored)
     walk = PhaseWalk(recipe, first=len(recipe) - 1 if settings.stage2 else 0)
     if settings.stage2 and len(recipe) < 2:
         raise UsageError(f"--stage2: --method {settings.method} has one phase; use --method core")
@@ -71,8 +95,9 @@ def run_training(
     with RunFolder.create(Path(settings.out), settings.name, resume=resume, default=default) as run:
         if not resume:
             write_labels(run.path / "labels.csv", data.split.train, data.labels, data.split.train_folder)
-        run.write_config(dataclasses.asdict(settings), command)
-        trainer = _trainer(settings, data, networks, walk, device, run, reporter, stop, identity)
+        run.write_config(dataclasses.asdict(settings), host.command)
+        events = RunEvents(run, reporter, host.stop, identity, settings.on_save_error == "continue")
+        trainer = _trainer(settings, data, networks, walk, device, events)
         if resume and not run.checkpoints.names():
             reporter.note(f"{run.path} was stopped before its first checkpoint; it starts from the beginning")
             run.rewind(walk.first_epoch)
@@ -90,6 +115,7 @@ def run_training(
             how = f"{stopped}. It goes on with: reid-core train --resume {run.path}"
             raise Interrupted(how, stopped.exit_code) from stopped
         run.write_json("result.json", _result(settings, data, run, walk))
+        host.finish(run.path)
         run.set_status("done")
         return run.path
 
@@ -100,10 +126,7 @@ def _trainer(
     networks: list[Network],
     walk: PhaseWalk,
     device: torch.device,
-    run: RunFolder,
-    reporter: Reporter,
-    stop: StopRequest,
-    identity: dict[str, Any],
+    events: RunEvents,
 ) -> Trainer:
     networks = [network.to(device) for network in networks]
     optimizers = [
@@ -121,14 +144,13 @@ def _trainer(
     options = TrainerOptions(
         config.batchsize, config.seed, config.workers, config.save_minutes, device, config.amp == "bf16"
     )
-    events = RunEvents(run, reporter, stop, identity)
     measurable = bool(data.split.query and data.split.gallery)
     evaluation = evaluation_options(config)
 
     def measure() -> dict[str, Any]:
         if not measurable:
             return {}
-        outcome = evaluate(networks, data.split, evaluation, device, reporter.working("measuring"))
+        outcome = evaluate(networks, data.split, evaluation, device, events.reporter.working("measuring"))
         return {"evaluation": outcome.to_json()}
 
     def measure_at(epoch: int) -> bool:
@@ -192,11 +214,13 @@ def _result(config: TrainConfig, data: TrainingData, run: RunFolder, walk: Phase
     }
 
 
-def _train_clean(config: TrainConfig, run: Path, reporter: Reporter, stop: StopRequest) -> Path:
+def _train_clean(config: TrainConfig, run: Path, host: Host) -> Path:
     """The checkpoint of a baseline on clean labels in ``<run>-pattern``; trained, or gone on with, if need be."""
     folder = run.with_name(run.name + "-pattern")
-    if not (folder / "result.json").is_file():
-        reporter.note(f"patterned noise: first a baseline on clean labels, in {folder}; it is kept for --pattern_from")
+    if read_status(folder).get("state") != "done":
+        host.reporter.note(
+            f"patterned noise: first a baseline on clean labels, in {folder}; it is kept for --pattern_from"
+        )
         clean = config.replace(
             method="baseline",
             noise="random",
@@ -209,7 +233,8 @@ def _train_clean(config: TrainConfig, run: Path, reporter: Reporter, stop: StopR
             eval_every=0,
         )
         try:
-            run_training(clean, ["(baseline for patterned noise)"], reporter, stop, resume=folder.is_dir())
+            baseline = dataclasses.replace(host, command=["(baseline for patterned noise)"])
+            run_training(clean, baseline, resume=folder.is_dir())
         except Interrupted as stopped:
             how = f"{stopped}, or better with the same command as before and --name {run.name}, which then trains {run}"
             raise Interrupted(how, stopped.exit_code) from stopped

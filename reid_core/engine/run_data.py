@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from reid_core.config import TrainConfig
 from reid_core.data._dataset import EvalImages, eval_loader
 from reid_core.data._find import find_root, resolve_name
+from reid_core.data._labels import read_labels
 from reid_core.data._transforms import eval_transform
 from reid_core.engine.device import choose_device
 from reid_core.engine.first_weights import checkpoint_file
 from reid_core.engine.loading import load_networks
 from reid_core.engine.predict import predict
 from reid_core.engine.reporter import Reporter
+from reid_core.engine.run_folder import read_status
 from reid_core.engine.training_data import TrainingData, training_labels, usable
 from reid_core.errors import DataError, UsageError
 from reid_core.noise.patterned import second_labels
@@ -47,13 +49,16 @@ def read_split(config: TrainConfig, working: Callable[[str], Callable[[int, int]
     return split if config.protocol is None else dataclasses.replace(split, protocol=config.protocol)
 
 
-def prepare_data(config: TrainConfig, reporter: Reporter, train_clean: TrainClean) -> TrainingData:
+def prepare_data(
+    config: TrainConfig, reporter: Reporter, train_clean: TrainClean, stored: Path | None = None
+) -> TrainingData:
     """Read the split, leave out unreadable images if asked to, and make the given labels.
 
     Args:
         config: resolved.
         reporter: what to show.
         train_clean: trains a baseline on clean labels for patterned noise, if no run is given, and says where it lies.
+        stored: ``labels.csv`` of the run that goes on: patterned noise is read from it, not computed again.
     """
     split, skipped = usable(read_split(config, reporter.working), config, reporter.working("checking images"))
     if not split.train:
@@ -61,6 +66,10 @@ def prepare_data(config: TrainConfig, reporter: Reporter, train_clean: TrainClea
     _check_queries(split, reporter)
 
     def seconds(train: tuple[Sample, ...], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+        if stored is not None and stored.is_file():
+            given = read_labels(stored, train, split.train_folder).given
+            # Right labels never had a second one that mattered: any other class stands for it.
+            return np.where(given == labels, (labels + 1) % num_classes, given)
         return pattern_labels(config, split, labels, num_classes, reporter, train_clean)
 
     noisy, class_names = training_labels(split, config, seconds)
@@ -101,6 +110,12 @@ def pattern_labels(
     """Second choices of a network trained on clean labels: of ``--pattern_from``, or of a baseline trained first."""
     source = train_clean() if config.pattern_from is None else checkpoint_file(config, config.pattern_from)
     trained = load_networks(source)
+    state = read_status(trained.source.parent.parent).get("state", "done")
+    if state != "done":
+        raise UsageError(
+            f"--pattern_from: {trained.source.parent.parent} is not finished ({state}), and its second choices would be those "
+            f"of a half-trained network: let it end first (reid-core train --resume {trained.source.parent.parent})"
+        )
     identity = trained.identity
     if identity["num_classes"] != num_classes:
         raise UsageError(

@@ -13,15 +13,27 @@ from reid_core.engine.run_folder import RunFolder
 from reid_core.engine.signals import StopRequest
 from reid_core.engine.state import pack
 from reid_core.engine.trainer import Trainer
+from reid_core.errors import CheckpointError
 
 
 class RunEvents:
-    """Writes a run's folder and passes on to the screen; the ``Events`` of a trainer."""
+    """Writes a run's folder and passes on to the screen; the ``Events`` of a trainer.
 
-    def __init__(self, run: RunFolder, reporter: Reporter, stop: StopRequest, identity: Mapping[str, Any]) -> None:
-        self.run, self.reporter, self.stop, self.identity = run, reporter, stop, identity
+    Args:
+        run: the folder.
+        reporter: the screen.
+        stop: what signals ask for.
+        identity: stored with every checkpoint.
+        survive: a checkpoint that cannot be written is reported, and training goes on until the next one.
+    """
+
+    def __init__(
+        self, run: RunFolder, reporter: Reporter, stop: StopRequest, identity: Mapping[str, Any], survive: bool = False
+    ) -> None:
+        self.run, self.reporter, self.stop, self.identity, self.survive = run, reporter, stop, identity, survive
         self.trainer: Trainer | None = None
         self.writer: SummaryWriter | None = None
+        self.steps_done: int | None = None
 
     def watch(self, trainer: Trainer) -> None:
         """The trainer whose state is saved."""
@@ -29,13 +41,14 @@ class RunEvents:
 
     def step(self, epoch: int, step: int, steps: int, losses: Sequence[float | None]) -> None:
         """Pass on to the screen."""
+        self.steps_done = epoch * steps + step
         self.reporter.step(epoch, step, steps, losses)
 
     def epoch(self, line: dict[str, Any], records: Mapping[str, NDArray[Any]]) -> None:
         """Write the epoch's line, records and curves."""
         self.run.append_metrics(line)
         self.run.write_records(line["epoch"], records)
-        self.run.set_status("running", epoch=line["epoch"])
+        self.run.set_status("running", epoch=line["epoch"], step=self.steps_done)
         self._curves(line)
         self.reporter.epoch(line)
 
@@ -44,7 +57,15 @@ class RunEvents:
         if self.trainer is None:
             raise RuntimeError("save() before watch()")
         arrays, values = pack(self.trainer)
-        self.run.checkpoints.save(arrays, {**values, "identity": dict(self.identity)}, also=also)
+        try:
+            self.run.checkpoints.save(arrays, {**values, "identity": dict(self.identity)}, also=also)
+        except CheckpointError as error:
+            # A run that was asked to stop would claim that everything is saved.
+            if not self.survive or self.stop.requested is not None:
+                raise
+            self.reporter.note(f"warning: {error} Training goes on (--on_save_error continue).")
+            return
+        self.run.set_status("running", step=self.steps_done)
 
     def stop_requested(self) -> int | None:
         """The first signal that came."""

@@ -83,14 +83,17 @@ def training_labels(
     Raises:
         DataError: fewer than two identities, or a label file that does not fit.
     """
+    pids = np.array([sample.pid for sample in split.train], np.int64)
+    classes, inverse = np.unique(pids, return_inverse=True)
+    true, class_names = inverse.astype(np.int64), tuple(str(pid) for pid in classes)
     if config.labels is not None:
         found = read_labels(Path(config.labels), split.train, split.train_folder)
         noisy = NoisyLabels(found.given, found.true, "file", 0.0, config.noise_seed)
-        class_names = found.names or tuple(str(c) for c in range(found.num_classes))
+        # A run's own labels.csv counts identities as we do; then the classes keep the identities' names.
+        ours = found.names is None and found.true is not None and np.array_equal(found.true, true)
+        if not ours:
+            class_names = found.names or tuple(str(c) for c in range(found.num_classes))
     else:
-        pids = np.array([sample.pid for sample in split.train], np.int64)
-        classes, inverse = np.unique(pids, return_inverse=True)
-        true, class_names = inverse.astype(np.int64), tuple(str(pid) for pid in classes)
         if config.noise_ratio == 0:
             noisy = NoisyLabels(true, true, "none", 0.0, config.noise_seed)
         elif config.noise == "patterned":

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -206,6 +207,83 @@ def test_classes_of_an_earlier_run_must_mean_the_same_identities(finished, tmp_p
     with pytest.raises(UsageError, match="other identities"):
         train(data, tmp_path, "b", noise="patterned", pattern_from=str(finished[0]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["market"]
+
+
+def test_patterned_labels_come_from_the_run_when_it_goes_on(tiny_market, tmp_path):
+    """The network that made them may be gone, or on another device give other second choices."""
+    stop = StopRequest()
+    screen = SilentScreen(lambda e, s: setattr(stop, "requested", 2 if screen.walk.epochs == 2 and e == 1 else None))
+    train(tiny_market, tmp_path, "clean", method="baseline", noise_ratio=0.0, epochs=1, switch="1")
+    asked = {"noise": "patterned", "epochs": 2, "switch": "1", "pattern_from": str(tmp_path / "clean")}
+    with pytest.raises(Interrupted):
+        train(tiny_market, tmp_path, "p", screen=screen, stop=stop, **asked)
+    given = (tmp_path / "p" / "labels.csv").read_text()
+    shutil.rmtree(tmp_path / "clean")
+    _, screen = train(tiny_market, tmp_path, "p", resume=True, **asked)
+    rows = list(csv.DictReader(given.splitlines()))
+    assert [int(row["label"]) for row in rows] == screen.data.labels.given.tolist()
+    assert screen.data.labels.kind == "patterned" and not screen.data.labels.clean.all()
+
+
+def test_a_half_trained_network_makes_no_pattern(tiny_market, tmp_path):
+    stop = StopRequest()
+    screen = SilentScreen(lambda e, s: setattr(stop, "requested", 2 if (e, s) == (1, 2) else None))
+    with pytest.raises(Interrupted):
+        train(tiny_market, tmp_path, "half", method="baseline", noise_ratio=0.0, screen=screen, stop=stop)
+    with pytest.raises(UsageError, match=r"not finished \(interrupted\).*--resume"):
+        train(tiny_market, tmp_path, "p", noise="patterned", pattern_from=str(tmp_path / "half"))
+    assert not (tmp_path / "p").exists()
+
+
+def test_labels_of_another_run_keep_the_identities_names(finished, tiny_market, tmp_path):
+    labels = str(finished[0] / "labels.csv")
+    folder, screen = train(tiny_market, tmp_path, "r", labels=labels, noise_ratio=0.0, epochs=1, switch="1")
+    assert screen.data.class_names == finished[1].data.class_names
+    np.testing.assert_array_equal(screen.data.labels.given, finished[1].data.labels.given)
+
+
+def test_a_run_counts_as_done_only_when_its_figures_are_written(tiny_market, tmp_path):
+    states = []
+
+    def finish(folder):
+        states.append(json.loads((folder / "status.json").read_text())["state"])
+        assert (folder / "result.json").is_file()
+        if len(states) == 1:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        train(tiny_market, tmp_path, "r", epochs=1, switch="1", finish=finish)
+    status = json.loads((tmp_path / "r" / "status.json").read_text())
+    assert (status["state"], status["epoch"], status["step"]) == ("failed", 0, 6)
+    train(tiny_market, tmp_path, "r", epochs=1, switch="1", finish=finish, resume=True)
+    assert states == ["running", "running"]
+    assert json.loads((tmp_path / "r" / "status.json").read_text())["state"] == "done"
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_run_unless_told_otherwise(tiny_market, tmp_path, monkeypatch):
+    from reid_core.engine.checkpoint import CheckpointFolder
+
+    save, calls = CheckpointFolder.save, []
+
+    def full_once(self, *args, **more):
+        calls.append(1)
+        if len(calls) == 1:
+            raise CheckpointError("last.safetensors could not be written: No space left on device.")
+        return save(self, *args, **more)
+
+    monkeypatch.setattr(CheckpointFolder, "save", full_once)
+    with pytest.raises(CheckpointError, match="No space"):
+        train(tiny_market, tmp_path, "stops")
+    calls.clear()
+    folder, screen = train(tiny_market, tmp_path, "goes", on_save_error="continue")
+    assert any("No space" in note and "goes on" in note for note in screen.notes)
+    assert len(metrics(folder)) == 4 and len(calls) > 1 and CheckpointFolder(folder / "checkpoints").load("last")
+    # Asked to stop, a run must not claim to be saved.
+    calls.clear()
+    stop = StopRequest()
+    screen = SilentScreen(lambda e, s: setattr(stop, "requested", 2))
+    with pytest.raises(CheckpointError, match="No space"):
+        train(tiny_market, tmp_path, "asked", on_save_error="continue", screen=screen, stop=stop)
 
 
 def test_stopped_in_the_baseline_of_patterned_noise_says_how_to_go_on(tiny_market, tmp_path):

@@ -3,7 +3,7 @@
 import json
 
 from reid_core.config import merge
-from reid_core.engine.experiment import run_training
+from reid_core.engine.experiment import Host, run_training
 from reid_core.engine.signals import StopRequest
 
 TINY = {
@@ -50,11 +50,12 @@ class SilentScreen:
         self.notes.append(text)
 
 
-def train(data_dir, out, name="run", *, resume=False, screen=None, stop=None, **settings):
+def train(data_dir, out, name="run", *, resume=False, screen=None, stop=None, finish=lambda folder: None, **settings):
     """Train and return (run folder, screen)."""
     screen = screen or SilentScreen()
     config = merge([TINY, {"data_dir": str(data_dir), "out": str(out), "name": name}, settings])
-    return run_training(config, ["test"], screen, stop or StopRequest(), resume), screen
+    host = Host(["test"], screen, stop or StopRequest(), finish)
+    return run_training(config, host, resume), screen
 
 
 def metrics(folder):
