@@ -10,7 +10,7 @@ from conftest import write_tiny_market
 from training_help import SilentScreen, metrics, train, weights
 
 from reid_core.engine.signals import StopRequest
-from reid_core.errors import CheckpointError, Interrupted, NumericalError, UsageError
+from reid_core.errors import CheckpointError, DataError, Interrupted, NumericalError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +185,61 @@ def test_second_phase_alone_from_a_self_run(finished, tiny_market, tmp_path):
     assert [line["phase_name"] for line in metrics(folder)] == ["core", "core"]
     with pytest.raises(UsageError, match="one phase"):
         train(tiny_market, tmp_path, "x", method="baseline", stage2=True, from_self=(str(finished[0]),))
+
+
+def test_second_labels_are_those_of_network_0(finished, tiny_market, tmp_path):
+    """A run of two networks may make the pattern too; written out again from network 0's logits."""
+    import torch
+
+    from reid_core.data._dataset import EvalImages, eval_loader
+    from reid_core.data._transforms import eval_transform
+    from reid_core.engine.loading import load_networks
+    from reid_core.engine.predict import predict
+
+    asked = {"noise": "patterned", "noise_ratio": 1.0, "epochs": 1, "switch": "1", "pattern_from": str(finished[0])}
+    _, screen = train(tiny_market, tmp_path, "p", **asked)
+    data, expected = screen.data, []
+    images = EvalImages(data.split.root, data.split.train, eval_transform((32, 16)))
+    networks = load_networks(finished[0] / "checkpoints" / "phase_0.safetensors").networks
+    for network in networks:
+        logits = predict(network, eval_loader(images, 64, 0), torch.device("cpu"), flip=True).logits
+        order = np.argsort(-logits, axis=1)
+        expected.append(np.where(order[:, 0] == data.labels.true, order[:, 1], order[:, 0]))
+    assert data.labels.given.tolist() == expected[0].tolist() != expected[1].tolist()
+
+
+def test_dropout_differs_by_network_epoch_and_step(tiny_market, tmp_path, monkeypatch):
+    import torch
+
+    from reid_core.models._network import Network
+
+    seeds, forward = [], Network.forward
+
+    def remember(self, images):
+        if self.training:
+            seeds.append(torch.initial_seed())
+        return forward(self, images)
+
+    monkeypatch.setattr(Network, "forward", remember)
+    train(tiny_market, tmp_path, "r", epochs=2, switch="1")
+    assert len(seeds) == len(set(seeds)) == 2 * 2 * 6  # networks, epochs, steps
+
+
+@pytest.mark.parametrize(("every", "measured"), [(0, [2]), (1, [0, 1, 2]), (2, [1, 2]), (3, [2])])
+def test_measured_every_so_many_epochs_and_at_the_end(every, measured, tiny_market, tmp_path):
+    folder, _ = train(tiny_market, tmp_path, "r", method="baseline", epochs=3, switch="1", eval_every=every)
+    assert [line["epoch"] for line in metrics(folder) if "evaluation" in line] == measured
+
+
+def test_queries_that_nothing_can_match_are_refused_before_training(tmp_path):
+    data = write_tiny_market(tmp_path / "market")
+    for path in (data / "bounding_box_test").glob("010?_c[23]*"):
+        path.unlink()  # every query has camera 1: what is left of its identity is dropped by the rule
+    screen = SilentScreen()
+    with pytest.raises(DataError, match="none of the 4 queries .* from another camera.*any-camera"):
+        train(data, tmp_path / "runs", "r", screen=screen)
+    assert not screen.steps and not (tmp_path / "runs").exists()
+    train(data, tmp_path / "runs", "r", epochs=1, switch="1", protocol="any-camera")
 
 
 def test_patterned_noise_trains_its_own_baseline_and_keeps_it(tiny_market, tmp_path):
