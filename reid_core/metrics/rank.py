@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 import eval_lib
+from eval_lib._queries import _no_match_message as no_match_message
 from reid_core.errors import DataError, NumericalError, UsageError
 from reid_core.plugins import closest
 from reid_core.types import RankResult
@@ -73,15 +75,22 @@ def rank_metrics(
         raise DataError(str(error)) from error
     except (ValueError, TypeError, RuntimeError) as error:
         raise UsageError(str(error)) from error
+    notes: dict[str, Any] = {"backend": ranks.backend}
+    if protocol == "cuhk03":
+        notes |= {"seed": int(seed), "repeats": int(repeats)}
+    return as_rank_result(ranks, cmc, protocol, notes)
+
+
+def as_rank_result(
+    ranks: eval_lib.QueryRanks, cmc: NDArray[np.float64], protocol: str, notes: dict[str, Any]
+) -> RankResult:
+    """The value that every route ends in; many ties are worth a warning in the log."""
     if ranks.tie_share > _MANY_TIES:
         logger.warning(
             "%.1f %% of the matches lie at exactly the distance of a non-match and are ranked behind it: "
             "is the embedding collapsed, or are images in the data twice?",
             100 * ranks.tie_share,
         )
-    notes: dict[str, Any] = {"backend": ranks.backend}
-    if protocol == "cuhk03":
-        notes |= {"seed": int(seed), "repeats": int(repeats)}
     return RankResult(
         cmc=cmc,
         mAP=ranks.mAP,
@@ -99,3 +108,13 @@ def rank_metrics(
         tie_share=ranks.tie_share,
         notes=notes,
     )
+
+
+def refuse_no_match(matches: int, ids: tuple[NDArray[np.int64], ...], junk: int, dropped: int) -> None:
+    """Refuse a ranking in which no query has a match; ``ids`` are q_pids, g_pids, q_camids, g_camids.
+
+    Raises:
+        DataError: ``matches`` is 0.
+    """
+    if matches == 0:
+        raise DataError(no_match_message(len(ids[0]), len(ids[1]), junk, dropped, ids[0], ids[1]))

@@ -1,0 +1,102 @@
+"""Counting non-matches in front of matches, a tile of distances at a time, and what the counts amount to."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+class Counts:
+    """For every match, the non-matches between it and the match before it, and whether one lies at its distance.
+
+    Counts of several tiles, threads or processes are added; that is exact and needs no order.
+
+    Args:
+        thresholds: (M,) float32 distances of the matches, ascending for each query.
+        starts: (Q + 1,) where each query's matches begin.
+    """
+
+    def __init__(self, thresholds: NDArray[np.float32], starts: Ints) -> None:
+        self.thresholds, self.starts = thresholds, starts
+        self.between = np.zeros(len(thresholds), np.int64)
+        self.tied = np.zeros(len(thresholds), np.int64)
+
+    def add_tile(self, tile: NDArray[np.float32], first: int, low: Ints, high: Ints) -> None:
+        """Count the non-matches of one tile.
+
+        Args:
+            tile: (R, C) distances of queries ``first`` to ``first + R``.
+            low, high: (R,) columns ``low:high`` belong to the query's own identity and are not counted.
+        """
+        for i, row in enumerate(tile):
+            own = slice(self.starts[first + i], self.starts[first + i + 1])
+            matches = self.thresholds[own]
+            if len(matches) == 0:
+                continue
+            others = np.concatenate([row[: low[i]], row[high[i] :]])
+            others = others[others <= matches[-1]]
+            behind = np.searchsorted(matches, others, side="left")
+            self.between[own] += np.bincount(behind, minlength=len(matches))
+            np.add.at(self.tied[own], behind, matches[behind] == others)
+
+    def add(self, other: Counts) -> None:
+        """Add what was counted elsewhere for the same matches."""
+        self.between += other.between
+        self.tied += other.tied
+
+
+class Scores(NamedTuple):
+    """(Q,) of each query; without a match -1 and NaN. As in ``eval_lib.QueryRanks``."""
+
+    first_hit: Ints
+    num_matches: Ints
+    num_tied: Ints
+    ap: NDArray[np.float64]
+    ap_trapezoid: NDArray[np.float64]
+    inp: NDArray[np.float64]
+
+
+def scores(counts: Counts) -> Scores:
+    """The measures of every query, by the formulas and in the order of additions of ``eval_lib.reference``."""
+    starts = counts.starts
+    total = np.diff(starts)
+    queries = len(total)
+    ahead, rank = np.zeros(queries, np.int64), np.full(queries, -1, np.int64)
+    first_hit, num_tied = np.full(queries, -1, np.int64), np.zeros(queries, np.int64)
+    ap, ap_trapezoid = np.zeros(queries), np.zeros(queries)
+    same = np.zeros(queries, np.int64)
+    for j in range(int(total.max(initial=0))):
+        rows = np.flatnonzero(total > j)
+        match = starts[rows] + j
+        ahead[rows] += counts.between[match]
+        rank[rows] = j + ahead[rows]
+        if j == 0:
+            first_hit[rows] = rank[rows]
+        precision = (j + 1) / (rank[rows] + 1)
+        old = np.where(rank[rows] == 0, 1.0, j / np.maximum(rank[rows], 1))
+        ap[rows] += precision
+        ap_trapezoid[rows] += 0.5 * (precision + old)
+        # Of equal matches only the first was marked.
+        again = counts.thresholds[match] == counts.thresholds[match - 1] if j else np.zeros(len(rows), bool)
+        same[rows] = np.where(again, same[rows], counts.tied[match] > 0)
+        num_tied[rows] += same[rows]
+    with np.errstate(invalid="ignore"):
+        return Scores(
+            first_hit, total, num_tied, ap / total, ap_trapezoid / total, np.where(total, total / (rank + 1), np.nan)
+        )
+
+
+def sort_matches(thresholds: NDArray[np.float32], owner: Ints) -> NDArray[np.float32]:
+    """``thresholds`` ascending for each query; ``owner`` is ascending already."""
+    return thresholds[np.lexsort((thresholds, owner))]
+
+
+def unsort(values: NDArray[Any], order: Ints) -> NDArray[Any]:
+    """``values`` of queries in ``order`` back in their own order."""
+    back = np.empty_like(values)
+    back[order] = values
+    return back

@@ -1,0 +1,189 @@
+"""Ranking from embeddings: the bits of the matrix route, whatever the memory, the threads and the order."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from reid_core.errors import DataError, NumericalError, UsageError
+from reid_core.metrics import _tiles
+from reid_core.metrics.distance import distance_matrix
+from reid_core.metrics.embeddings import bytes_of, rank_metrics_from_embeddings
+from reid_core.metrics.rank import rank_metrics
+
+FIELDS = (
+    "cmc mAP mAP_trapezoid mINP ap ap_trapezoid inp first_hit num_queries num_valid_queries num_junk num_dropped "
+    "protocol tie_share"
+).split()
+
+
+def same(one, other):
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+def problem(seed, queries, gallery, width, identities, ties=False):
+    """Random embeddings; with ``ties`` of few different values, and every second gallery image the same."""
+    rng = np.random.default_rng(seed)
+    q, g = (rng.normal(size=(n, width)).astype(np.float32) for n in (queries, gallery))
+    if ties:
+        q, g = np.round(q) + 0.5, np.round(g) + 0.5
+        g[::2] = g[0]
+    pids = rng.integers(0, identities, queries), rng.integers(-1, identities, gallery)
+    return q, g, *pids, rng.integers(0, 4, queries), rng.integers(0, 4, gallery)
+
+
+def outcome(call, *args, **more):
+    try:
+        return call(*args, **more)
+    except DataError as error:
+        return str(error)
+
+
+SIZES = [
+    (1, 1, 1, 1),
+    (3, 7, 2, 2),
+    (40, 511, 5, 9),
+    (513, 512, 8, 30),
+    (600, 1300, 33, 40),
+    (1100, 700, 16, 1),
+    (30, 1030, 3, 300),
+]
+
+
+@pytest.mark.parametrize("protocol", ["market1501", "any-camera"])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_bits_of_the_matrix_route(protocol, metric, ties):
+    for seed, size in enumerate(SIZES):
+        q, g, *ids = problem(seed, *size, ties=ties)
+        expected = outcome(rank_metrics, distance_matrix(q, g, metric), *ids, protocol=protocol)
+        for memory, threads in (("256MB", 2), ("3MB", 3), (1, 1)):
+            found = outcome(
+                rank_metrics_from_embeddings, q, g, *ids, metric, memory=memory, threads=threads, protocol=protocol
+            )
+            if isinstance(expected, str):
+                assert found == expected
+            else:
+                same(found, expected)
+
+
+def test_by_hand():
+    """One query at 0 degrees, matches at 10 and 40 degrees, others at 20, 30 and 50: ranks 0 and 3."""
+    turn = np.radians([10, 40, 20, 30, 50, 5, 1])
+    gallery = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    result = rank_metrics_from_embeddings(
+        [[2.0, 0.0]], gallery, [7], [7, 7, 1, 2, 0, -1, 7], [0], [1, 2, 1, 1, 1, 1, 0], max_rank=3
+    )
+    assert result.first_hit.tolist() == [0] and result.cmc.tolist() == [1, 1, 1]
+    assert result.mAP == pytest.approx((1 + 2 / 4) / 2) and result.mINP == pytest.approx(2 / 4)
+    assert (result.num_junk, result.num_dropped) == (1, 1)
+
+
+def test_an_order_of_the_gallery_means_nothing():
+    q, g, *ids = problem(3, 60, 1200, 24, 20, ties=True)
+    expected = rank_metrics_from_embeddings(q, g, *ids)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(len(g))
+        found = rank_metrics_from_embeddings(q, g[order], ids[0], ids[1][order], ids[2], ids[3][order])
+        same(found, expected)
+
+
+def test_memory_maps_and_other_types(tmp_path):
+    q, g, *ids = problem(4, 50, 600, 16, 12)
+    expected = rank_metrics_from_embeddings(q, g, *ids)
+    stored = np.memmap(tmp_path / "g", np.float32, "w+", shape=g.shape)
+    stored[:] = g
+    same(rank_metrics_from_embeddings(q, np.memmap(tmp_path / "g", np.float32, "r", shape=g.shape), *ids), expected)
+    same(rank_metrics_from_embeddings(np.asfortranarray(q), np.repeat(g, 2, axis=0)[::2], *ids), expected)
+    for kind in (np.float16, np.float64):
+        a, b = q.astype(kind), g.astype(kind)
+        same(rank_metrics_from_embeddings(a, b, *ids), rank_metrics(distance_matrix(a, b), *ids))
+
+
+def test_every_tile_is_multiplied_once(monkeypatch):
+    """What the matches' distances were read from is kept for the counting, while there is room."""
+    calls = []
+
+    def product(left, right, metric, out, real=_tiles.tile_distances):
+        calls.append(1)
+        real(left, right, metric, out)
+
+    monkeypatch.setattr("reid_core.metrics.embeddings.tile_distances", product)
+    q, g, *ids = problem(5, 1030, 2100, 8, 50)
+    ids[1][ids[1] == -1] = 0
+    rank_metrics_from_embeddings(q, g, *ids)
+    assert len(calls) == 3 * 5
+    calls.clear()
+    rank_metrics_from_embeddings(q, g, *ids, memory=1)
+    assert len(calls) > 3 * 5
+
+
+def test_progress_reaches_its_total():
+    q, g, *ids = problem(6, 700, 1100, 8, 20)
+    for memory in ("256MB", 1):
+        calls: list[tuple[int, int]] = []
+
+        def note(done, total, calls=calls):
+            calls.append((done, total))
+
+        rank_metrics_from_embeddings(q, g, *ids, memory=memory, progress=note)
+        assert [done for done, _ in calls] == list(range(1, len(calls) + 1)) and calls[-1][0] == calls[-1][1]
+
+
+def test_an_interruption_ends_it_soon():
+    q, g, *ids = problem(7, 600, 40_000, 64, 30)
+    seen = []
+
+    def stop(done, total):
+        seen.append(done)
+        raise KeyboardInterrupt
+
+    began, threads = time.monotonic(), threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        rank_metrics_from_embeddings(q, g, *ids, threads=2, progress=stop)
+    assert seen == [1] and threading.active_count() == threads
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"gallery": np.ones((4, 3))}, UsageError, "query embeddings have 2 numbers, gallery embeddings 3"),
+        ({"gallery": np.ones(4)}, UsageError, r"gallery embeddings must be \(N, D\)"),
+        ({"gallery": np.ones((4, 2), complex)}, UsageError, "complex128"),
+        ({"gallery": np.ones((4, 2), object)}, UsageError, "object"),
+        ({"g_pids": [1, 1, 2]}, UsageError, "g_pids must have one entry for each of the 4"),
+        ({"q_pids": [0.5, 1.0]}, UsageError, "q_pids must be integers"),
+        ({"max_rank": 0}, UsageError, "max_rank must be at least 1"),
+        ({"threads": 0}, UsageError, "threads must be at least 1"),
+        ({"metric": "cosin"}, UsageError, "unknown distance 'cosin'.*cosine"),
+        ({"protocol": "cuhk03"}, UsageError, "distance_matrix"),
+        ({"memory": "lots"}, UsageError, "memory must be"),
+        ({"memory": 0}, UsageError, "memory must be"),
+        ({"q_pids": [8, 9]}, DataError, "none of the 2 queries has a match among the 4 gallery images: 0 identities"),
+        ({"query": np.zeros((2, 2))}, NumericalError, r"query image 0 \(a.jpg\) is all zeros"),
+        ({"gallery": [[1, 2], [1, np.nan], [2, 2], [3, 1.0]]}, NumericalError, "gallery image 1 is not finite"),
+        ({"gallery": [[1, 2], [1, 1], [2, -np.inf], [3, 1.0]]}, NumericalError, "gallery image 2 is not finite"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, error, words):
+    call = {
+        "query": np.ones((2, 2)),
+        "gallery": np.ones((4, 2)),
+        "q_pids": [1, 2],
+        "g_pids": [1, 1, 2, 2],
+        "q_camids": [0, 0],
+        "g_camids": [1, 1, 1, 1],
+        "query_names": ["a.jpg", "b.jpg"],
+    }
+    with pytest.raises(error, match=words):
+        rank_metrics_from_embeddings(**{**call, **change})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("256MB", 256_000_000), ("1 KiB", 1024), ("1.5gb", 1_500_000_000), ("7B", 7), (12, 12)]
+)
+def test_memory_as_people_write_it(text, size):
+    assert bytes_of(text) == size
