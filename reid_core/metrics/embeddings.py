@@ -16,6 +16,7 @@ from eval_lib import QueryRanks, _checks
 from reid_core.errors import UsageError
 from reid_core.metrics._counting import Counts, scores, sort_matches, unsort
 from reid_core.metrics._matches import Matches, find_matches
+from reid_core.metrics._shards import Shards
 from reid_core.metrics._tiles import (
     TILE,
     Embeddings,
@@ -49,6 +50,9 @@ def rank_metrics_from_embeddings(
     progress: Progress | None = None,
 ) -> RankResult:
     """What ``rank_metrics(distance_matrix(query, gallery, metric), ...)`` gives, to the same bits, without the matrix.
+
+    Where ``torch.distributed`` has a process group, every process makes this call with the same inputs (memory maps, best),
+    does its share of the gallery and gets the whole result: the same bits as from one process.
 
     Args:
         query: (Q, D) real. gallery: (G, D) real, a memory map too.
@@ -150,7 +154,7 @@ def count_all(
         first = last
     thresholds = np.empty(len(matches.owner), np.float32)
     whole = Counts(thresholds, starts)
-    columns = -(-len(matches.gallery_order) // TILE)
+    columns = len(Shards.here().mine(range(-(-len(matches.gallery_order) // TILE))))
     for number, (first, last) in enumerate(chunks):
 
         def tick(done: int, before: int = number * columns) -> None:
@@ -189,7 +193,9 @@ class _Chunk:
             left_tile(sides[0], matches.query_order[first + r : min(first + r + TILE, last)]) for r in self.rows
         ]
         self.columns = range(0, len(self.order), TILE)
-        self.thresholds = np.empty(len(self.owner), np.float32)
+        self.shards = Shards.here()
+        self.mine = self.shards.mine(range(len(self.columns)))
+        self.thresholds = np.zeros(len(self.owner), np.float32)
         # Tiles that hold matches, by (column tile, row tile), with the matches in each.
         key = self.column // TILE * len(self.rows) + self.owner // TILE
         by_tile = np.argsort(key, kind="stable")
@@ -206,7 +212,8 @@ class _Chunk:
     def run(self, pool: ThreadPoolExecutor, workers: int, tick: Callable[[int], None]) -> Counts:
         """Distances of the matches first, then the counts; a tile made for the first is kept for the second."""
         try:
-            list(pool.map(self._match_distances, self.with_matches))
+            list(pool.map(self._match_distances, [c for c in self.mine if c in self.with_matches]))
+            self.shards.add_up(self.thresholds)
             self.thresholds = sort_matches(self.thresholds, self.owner)
             total = Counts(self.thresholds, self.starts)
             parts = [Counts(self.thresholds, self.starts) for _ in range(workers)]
@@ -217,7 +224,7 @@ class _Chunk:
                 self._count(c, counts)
                 free.append(counts)
 
-            for done, _ in enumerate(pool.map(count, range(len(self.columns)))):
+            for done, _ in enumerate(pool.map(count, self.mine)):
                 tick(done + 1)
         except BaseException:
             self.stop.set()
@@ -225,6 +232,7 @@ class _Chunk:
             raise
         for part in parts:
             total.add(part)
+        self.shards.add_up(total.between, total.tied)
         return total
 
     def _right(self, c: int) -> NDArray[Any]:

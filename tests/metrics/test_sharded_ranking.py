@@ -1,0 +1,84 @@
+"""Two real processes share a gallery and get the bits of one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid_core.metrics._shards import Shards
+from reid_core.metrics.embeddings import rank_metrics_from_embeddings
+
+PROJECT = Path(__file__).resolve().parents[2]
+CHILD = """
+import json, sys
+import numpy as np
+import torch.distributed as distributed
+from reid_core.metrics.embeddings import rank_metrics_from_embeddings
+
+distributed.init_process_group("gloo")
+data = np.load(sys.argv[1])
+ticks = []
+result = rank_metrics_from_embeddings(
+    *(data[name] for name in ("q", "g", "qp", "gp", "qc", "gc")), memory=sys.argv[2], threads=2,
+    progress=lambda done, total: ticks.append((done, total)),
+)
+body = {name: getattr(result, name).tolist() for name in ("cmc", "ap", "ap_trapezoid", "inp", "first_hit")}
+print(json.dumps({**body, "tie_share": result.tie_share, "ticks": len(ticks), "total": ticks[-1][1]}))
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("memory", ["256MB", "1B"])
+def test_two_processes_get_the_bits_of_one(memory, tmp_path):
+    rng = np.random.default_rng(0)
+    data = {
+        "q": np.round(rng.normal(size=(600, 6)), 1).astype(np.float32) + 0.05,
+        "g": np.round(rng.normal(size=(2600, 6)), 1).astype(np.float32) + 0.05,
+        "qp": rng.integers(0, 30, 600),
+        "gp": rng.integers(-1, 40, 2600),
+        "qc": rng.integers(0, 4, 600),
+        "gc": rng.integers(0, 4, 2600),
+    }
+    np.savez(tmp_path / "data.npz", **data)
+    expected = rank_metrics_from_embeddings(*data.values())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    there = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path / "data.npz"), memory],
+            env={**there, "RANK": str(rank)},
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    found = [json.loads(process.communicate(timeout=300)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    for result in found:
+        for name in ("cmc", "ap", "ap_trapezoid", "inp", "first_hit"):
+            np.testing.assert_array_equal(np.array(result[name], float), getattr(expected, name), err_msg=name)
+        assert result["tie_share"] == expected.tie_share > 0
+        assert result["ticks"] == result["total"]
+    # Five tiles of gallery without junk: three for one process, two for the other.
+    passes = 2 if memory == "1B" else 1
+    assert [result["ticks"] for result in found] == [3 * passes, 2 * passes]
+
+
+def test_shares_cover_the_gallery_once():
+    for world in (1, 2, 3, 7):
+        shares = [list(Shards(rank, world).mine(range(10))) for rank in range(world)]
+        assert sorted(sum(shares, [])) == list(range(10))
+
+
+def test_alone_nothing_is_exchanged():
+    values = np.arange(3.0)
+    Shards.here().add_up(values)
+    assert values.tolist() == [0, 1, 2]
