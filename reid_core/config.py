@@ -51,7 +51,7 @@ class TrainConfig:
         "share of training labels made wrong, in [0, 1] (published and synthetic data: 0.2, as the reference has it)",
         "noise",
     )
-    noise_seed: int = setting(1, "seed of the noise", "noise")
+    noise_seed: int = setting(1, "seed of the noise, and of the identities that --val_ids cuts off", "noise")
     pattern: bool = setting(False, "the same as --noise patterned", "noise")
     pattern_from: str | None = setting(
         None, "finished run on clean labels whose second choices make the pattern", "noise"
@@ -101,6 +101,12 @@ class TrainConfig:
 
     eval_every: int | None = setting(
         None, "epochs between measurements, 0: only at the end (default: a tenth of the run)", "evaluation"
+    )
+    val_ids: float = setting(
+        0.0,
+        "share of identities, in [0, 1), cut off after the noise; ranking them chooses the epoch that is reported "
+        "(default: none; the last epoch is reported)",
+        "evaluation",
     )
     flip: bool | None = setting(
         None, "measure with mirror images too (default: where training flips)", "evaluation", negatable=True

@@ -60,7 +60,7 @@ class NoisyLabels:
 
     Attributes:
         given: (N,) int64 in [0, C), what training sees.
-        true: (N,) int64, or None where it is not known.
+        true: (N,) int64, or None where it is not known; -1 for an identity that is no class, since its own was cut off.
         kind: name of the noise model, or ``none`` or ``file``.
         ratio: the ratio asked for.
         seed: the noise's own seed.

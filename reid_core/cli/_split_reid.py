@@ -2,7 +2,8 @@
 
 SRC is a manifest.csv, a folder with one folder an identity, or any layout that --dataset names. OUT becomes
 train/, query/ and gallery/ with one folder an identity, and a manifest.csv that every command reads. With
-cameras every query has a match under another camera; without, one of the same identity.
+cameras every query has a match under another camera; without, one of the same identity. Images behind a link
+that leads out of SRC are refused, unless a manifest lists them and --allow_outside is given.
 
   reid-core split reid crops/ data/ --dry_run      show the numbers, touch nothing
   reid-core split reid crops/ data/                copy (the default: SRC stays as it is, OUT stands alone)
@@ -19,7 +20,9 @@ from pathlib import Path
 from reid_core.cli import _screen
 from reid_core.cli._data import add_data_flags, open_data
 from reid_core.errors import UsageError
-from reid_core.prepare._transfer import MODES, resume, transfer, undo
+from reid_core.prepare._place import MODES
+from reid_core.prepare._transfer import resume, transfer
+from reid_core.prepare._undo import undo
 from reid_core.prepare.split_reid import SplitPlan, plan_split, write_manifest
 
 
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.mode == "move":
         _screen.confirm(f"{len(plan.items)} images will be moved from {args.src} to {args.out}.", args.yes)
     with _screen.progress(args.mode) as tick:
-        transfer(plan.root, plan.items, args.out, args.mode, options, tick)
+        transfer(plan.root, plan.items, args.out, args.mode, options, tick, args.allow_outside)
     outside = " --allow_outside" if args.mode == "symlink" else ""
     _screen.say(
         f"{args.out} is complete: every image was checked. Look it over with: reid-core doctor {args.out}{outside}. "

@@ -35,6 +35,12 @@ class TrainingScreen:
             f"{split.dataset}: {len(split.train)} training images of {data.num_classes} identities, labels{source}{wrong}; "
             f"{len(split.query)} query and {len(split.gallery)} gallery images, protocol {split.protocol}"
         )
+        if data.validation is not None:
+            held = data.validation.split
+            say(
+                f"validation: {len(held.query) + len(held.gallery)} images of {len({s.pid for s in held.query})} other "
+                f"identities by given label, {len(held.query)} of them queries; the best epoch by it is reported"
+            )
         names = " then ".join(_length(walk, position) for position in range(walk.first, len(walk.phases)))
         begins = f", going on at epoch {first_epoch}" if first_epoch > walk.first_epoch else ""
         say(f"{walk.epochs} epochs: {names}{begins}; run folder {folder}")
@@ -77,6 +83,9 @@ class TrainingScreen:
             nets = line["evaluation"]["networks"]
             parts.append("rank-1 " + " ".join(f"{100 * net['rank1']:.1f}" for net in nets))
             parts.append("mAP " + " ".join(f"{100 * net['mAP']:.1f}" for net in nets))
+        if "validation" in line:
+            nets = line["validation"]["networks"]
+            parts.append("validation mAP " + " ".join(f"{100 * net['mAP']:.1f}" for net in nets))
         say("  ".join(parts))
         if line.get("next_phase"):
             say(f"from the next epoch on: {line['next_phase']}")
@@ -98,6 +107,8 @@ class TrainingScreen:
             return
         if "mAP" in body:
             result(results_table(body))
+            why = "chosen by validation" if body["chosen_by"] == "validation" else "the last"
+            result(f"figures of epoch {body['chosen_epoch'] + 1} of {body['epochs']}, {why}")
         suspects = sum(1 for _ in read_csv(folder / "suspected_labels.csv", ("path",)))
         result(f"\n{suspects} of {body['num_train_images']} training images have a label that the networks contradict")
         result(f"everything lies in {folder}:")
@@ -110,6 +121,7 @@ _FILES = {
     "result.json": "these figures and more",
     "suspected_labels.csv": "the training images whose label looks wrong, worst first",
     "labels.csv": "the labels trained on",
+    "validation.csv": "the images that chose the epoch",
     "metrics.jsonl": "a line an epoch",
     "loss.png": "losses and agreement over the epochs",
     "cmc.png": "rank-k over k",

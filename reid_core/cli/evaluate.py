@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", metavar="DATA", help="the data set's folder (default: the run's)")
     parser.add_argument("--dataset", help="data set (default: the run's)")
     parser.add_argument(
-        "--checkpoint", default="last", help="which checkpoint of a run: last, phase_0, ... (default: last)"
+        "--checkpoint", default="last", help="which checkpoint of a run: last, best, phase_0, ... (default: last)"
     )
     parser.add_argument(
         "--protocol",

@@ -4,7 +4,8 @@
   reid-core prepare synthetic market --ids 100
 
 OUT gets train_all, train, val, query, gallery (and multi-query where gt_bbox exists), one folder an identity, and
-manifest.csv. Interrupted, the same command goes on where it stopped; run again, it changes nothing.
+manifest.csv. Interrupted, the same command goes on where it stopped; run again, it changes nothing. A link in SRC is
+followed as long as it stays in SRC; images behind one that leads out are refused.
 """
 
 from __future__ import annotations

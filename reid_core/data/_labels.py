@@ -105,13 +105,14 @@ def write_labels(path: str | Path, train: Sequence[Sample], labels: NoisyLabels,
     Args:
         path: the file; replaced if it is there.
         train: (N,) training images.
-        labels: (N,) labels; ``true_label`` stays empty where the truth is not known.
+        labels: (N,) labels; ``true_label`` stays empty where the truth is not known or is no class (-1).
         train_folder: ``Split.train_folder``.
 
     Raises:
         ValueError: the labels are not as many as the images.
     """
-    true: Sequence[int | None] = [None] * len(train) if labels.true is None else labels.true.tolist()
+    known = np.full(len(train), -1) if labels.true is None else labels.true
+    true = [None if label < 0 else label for label in known.tolist()]
     if not len(train) == len(labels.given) == len(true):
         raise ValueError(
             f"{len(train)} images, {len(labels.given)} given and {len(true)} true labels: one each expected"

@@ -22,7 +22,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,20 +87,20 @@ class CheckpointFolder:
         """Names of the files that are there, sorted; nothing is verified."""
         return sorted(path.stem for path in self.folder.glob("*.safetensors"))
 
-    def save(self, tensors: Tensors, meta: Mapping[str, Any], *, also: str | None = None) -> None:
+    def save(self, tensors: Tensors, meta: Mapping[str, Any], *, also: Sequence[str] = ()) -> None:
         """Write ``last``; the former ``last`` becomes ``previous``. At every instant a complete checkpoint is there.
 
         Args:
             tensors: arrays of bool, (u)int8-64 or float16-64. bfloat16 is refused: give float32 instead,
                 which holds it exactly, and note the dtype in ``meta``.
             meta: JSON values; tuples come back as lists, floats to the bit, NaN and infinities included.
-            also: a second name for the same content, for example ``phase_1``.
+            also: further names for the same content, for example ``phase_1`` and ``best``.
 
         Raises:
             CheckpointError: no space or no access; every former checkpoint is as it was, nothing half-written is left.
             TypeError: a value that cannot be stored.
         """
-        self._write(["last", *([also] if also else [])], encode(tensors, meta), rotate=True)
+        self._write(["last", *also], encode(tensors, meta), rotate=True)
 
     def save_as(self, name: str, tensors: Tensors, meta: Mapping[str, Any]) -> None:
         """Write the checkpoint ``name`` (for example ``best``) and touch no other. Arguments and errors as ``save``."""

@@ -84,6 +84,16 @@ def evaluate(
     return Evaluation(results, pair)
 
 
+def unmatched(split: Split) -> list[Sample]:
+    """The queries that no gallery image can match by the protocol of ``split``."""
+    cameras: dict[int, set[int]] = {}
+    for sample in split.gallery:
+        if sample.role == "identity":
+            cameras.setdefault(sample.pid, set()).add(sample.camid)
+    any_camera = split.protocol == "any-camera"
+    return [q for q in split.query if not (cameras.get(q.pid, set()) - (set() if any_camera else {q.camid}))]
+
+
 def _distances(embedding: NDArray[np.float32], split: Split, samples: Sequence[Sample]) -> NDArray[np.float32]:
     """(Q, G) cosine distances; ``embedding`` holds the queries' rows, then the gallery's."""
     names = [sample.path for sample in samples]

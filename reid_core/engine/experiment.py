@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from reid_core.data._find import resolve_name
 from reid_core.data._labels import write_labels
 from reid_core.data._transforms import train_transform
 from reid_core.engine.device import choose_device, repeatable, settle_amp
-from reid_core.engine.evaluate import EvaluationOptions, evaluate
+from reid_core.engine.evaluate import EvaluationOptions
 from reid_core.engine.first_weights import build_networks
 from reid_core.engine.optim import build_optimizer
 from reid_core.engine.phases import PhaseWalk
@@ -36,6 +37,8 @@ from reid_core.engine.signals import StopRequest
 from reid_core.engine.state import unpack
 from reid_core.engine.trainer import Trainer, TrainerOptions
 from reid_core.engine.training_data import TrainingData
+from reid_core.engine.validation import FILE as VALIDATION_FILE
+from reid_core.engine.validation import measure, mend_best, missing_best, reported, write_validation
 from reid_core.errors import Interrupted, UsageError
 from reid_core.models._network import Network, check_architecture
 
@@ -94,6 +97,9 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
     identity = _identity(settings, data, networks_wanted)
     with RunFolder.create(Path(settings.out), settings.name, resume=resume, default=default) as run:
         if not resume:
+            if data.validation is not None:
+                write_validation(run.path / VALIDATION_FILE, data.validation)
+            # Last: where it is, a run that goes on finds the other too.
             write_labels(run.path / "labels.csv", data.split.train, data.labels, data.split.train_folder)
         run.write_config(dataclasses.asdict(settings), host.command)
         events = RunEvents(run, reporter, host.stop, identity, settings.on_save_error == "continue")
@@ -108,12 +114,16 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
             check_compatible(checkpoint.meta["identity"], identity, where=str(run.path))
             unpack(trainer, checkpoint.tensors, checkpoint.meta)
             run.rewind(trainer.epoch)
+            mend_best(run, checkpoint)
         reporter.started(data, walk, run.path, trainer.epoch)
         try:
             trainer.fit()
         except Interrupted as stopped:
             how = f"{stopped}. It goes on with: reid-core train --resume {run.path}"
             raise Interrupted(how, stopped.exit_code) from stopped
+        doubt = missing_best(run)
+        if doubt:
+            reporter.note(doubt)
         run.write_json("result.json", _result(settings, data, run, walk))
         host.finish(run.path)
         run.set_status("done")
@@ -144,14 +154,6 @@ def _trainer(
     options = TrainerOptions(
         config.batchsize, config.seed, config.workers, config.save_minutes, device, config.amp == "bf16"
     )
-    measurable = bool(data.split.query and data.split.gallery)
-    evaluation = evaluation_options(config)
-
-    def measure() -> dict[str, Any]:
-        if not measurable:
-            return {}
-        outcome = evaluate(networks, data.split, evaluation, device, events.reporter.working("measuring"))
-        return {"evaluation": outcome.to_json()}
 
     def measure_at(epoch: int) -> bool:
         return bool(config.eval_every) and (epoch + 1) % (config.eval_every or 1) == 0
@@ -164,7 +166,7 @@ def _trainer(
         data.num_classes,
         options,
         events,
-        measure,
+        partial(measure, networks, data, evaluation_options(config), device, events.reporter.working),
         measure_at,
         data.labels.true,
     )
@@ -196,7 +198,7 @@ def _result(config: TrainConfig, data: TrainingData, run: RunFolder, walk: Phase
     lines = run.metrics()
     clean = data.labels.clean
     return {
-        **lines[-1].get("evaluation", {}),
+        **reported(lines),
         "method": config.method,
         "dataset": data.split.dataset,
         "seed": config.seed,
@@ -226,6 +228,7 @@ def _train_clean(config: TrainConfig, run: Path, host: Host) -> Path:
             noise="random",
             pattern=False,
             noise_ratio=0.0,
+            val_ids=0.0,
             stage2=False,
             from_self=(),
             out=str(folder.parent),

@@ -37,14 +37,19 @@ def load_networks(source: Path, name: str = "last") -> TrainedNetworks:
 
     Args:
         source: a run folder, or a ``.safetensors`` file of ours.
-        name: which checkpoint of a run folder: ``last``, ``previous``, ``phase_0``, ...
+        name: which checkpoint of a run folder: ``last``, ``previous``, ``best``, ``phase_0``, ...
 
     Raises:
-        UsageError: there is neither a run nor a checkpoint.
+        UsageError: there is neither a run nor a checkpoint, or a run without ``best``.
         CheckpointError: the file is damaged or is no checkpoint of a training run.
     """
     if (source / "checkpoints").is_dir():
         folder = CheckpointFolder(source / "checkpoints")
+        if name == "best" and name not in folder.names():
+            raise UsageError(
+                f"{source}: there is no {folder.path(name)}: a run has a best checkpoint only if it was trained with "
+                f"--val_ids and has measured an epoch. It has: {', '.join(folder.names()) or 'none at all'}"
+            )
         checkpoint, run = folder.load(name), source
         path = folder.path(checkpoint.name)
     elif source.is_file():

@@ -62,6 +62,8 @@ def _check(config: TrainConfig) -> None:
         if value is not None and not low <= value <= high:
             limit = f"in [{low}, {high}]" if math.isfinite(high) else f"at least {low}"
             raise UsageError(f"--{key} must be {limit}, got {value}")
+    if not 0 <= config.val_ids < 1:
+        raise UsageError(f"--val_ids must be in [0, 1), got {config.val_ids}")
     for key in ("lr", "new_layer_mult"):
         value = getattr(config, key)
         if not (value > 0 and math.isfinite(value)):

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from reid_core.config import TrainConfig
 from reid_core.data._dataset import EvalImages, eval_loader
 from reid_core.data._find import find_root, resolve_name
-from reid_core.data._labels import read_labels
 from reid_core.data._transforms import eval_transform
 from reid_core.engine.device import choose_device
+from reid_core.engine.evaluate import unmatched
 from reid_core.engine.first_weights import checkpoint_file
 from reid_core.engine.loading import load_networks
 from reid_core.engine.predict import predict
 from reid_core.engine.reporter import Reporter
 from reid_core.engine.run_folder import read_status
 from reid_core.engine.training_data import TrainingData, training_labels, usable
+from reid_core.engine.validation import cut_off, stored_labels
 from reid_core.errors import DataError, UsageError
 from reid_core.noise.patterned import second_labels
 from reid_core.plugins import load
@@ -52,7 +53,7 @@ def read_split(config: TrainConfig, working: Callable[[str], Callable[[int, int]
 def prepare_data(
     config: TrainConfig, reporter: Reporter, train_clean: TrainClean, stored: Path | None = None
 ) -> TrainingData:
-    """Read the split, leave out unreadable images if asked to, and make the given labels.
+    """Read the split, leave out unreadable images if asked to, make the given labels, and cut off the validation set.
 
     Args:
         config: resolved.
@@ -63,30 +64,31 @@ def prepare_data(
     split, skipped = usable(read_split(config, reporter.working), config, reporter.working("checking images"))
     if not split.train:
         raise DataError(f"{split.root}: there is no training image")
-    _check_queries(split, reporter)
+    _check_queries(split, reporter, bool(config.val_ids))
 
     def seconds(train: tuple[Sample, ...], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
         if stored is not None and stored.is_file():
-            given = read_labels(stored, train, split.train_folder).given
+            given = stored_labels(stored, train, split.train_folder, _pid_names(split))
             # Right labels never had a second one that mattered: any other class stands for it.
             return np.where(given == labels, (labels + 1) % num_classes, given)
         return pattern_labels(config, split, labels, num_classes, reporter, train_clean)
 
     noisy, class_names = training_labels(split, config, seconds)
-    return TrainingData(split, noisy, class_names, skipped)
+    # After the noise: the identities are those of the labels as they are given, right or wrong.
+    return cut_off(TrainingData(split, noisy, class_names, skipped), config.val_ids, config.noise_seed)
 
 
-def _check_queries(split: Split, reporter: Reporter) -> None:
+def _pid_names(split: Split) -> list[str]:
+    return [str(pid) for pid in sorted({sample.pid for sample in split.train})]
+
+
+def _check_queries(split: Split, reporter: Reporter, validated: bool) -> None:
     """Count the queries that no gallery image can match before hours are spent; none at all is an error."""
     if not split.query:
-        reporter.note("there is no query: the run trains, but nothing is measured (reid-core split reid cuts one)")
+        what = "only the validation set is measured" if validated else "nothing is measured"
+        reporter.note(f"there is no query: the run trains, but {what} (reid-core split reid cuts one)")
         return
-    cameras: dict[int, set[int]] = {}
-    for sample in split.gallery:
-        if sample.role == "identity":
-            cameras.setdefault(sample.pid, set()).add(sample.camid)
-    any_camera = split.protocol == "any-camera"
-    lost = [q for q in split.query if not (cameras.get(q.pid, set()) - (set() if any_camera else {q.camid}))]
+    lost = unmatched(split)
     if len(lost) == len(split.query):
         raise DataError(
             f"{split.root}: none of the {len(lost)} queries has a match in the gallery from another camera, so nothing "
@@ -121,7 +123,7 @@ def pattern_labels(
         raise UsageError(
             f"--pattern_from: {source} was trained on {identity['num_classes']} identities, the data have {num_classes}"
         )
-    if list(identity["class_names"]) != [str(pid) for pid in sorted({sample.pid for sample in split.train})]:
+    if list(identity["class_names"]) != _pid_names(split):
         raise UsageError(
             f"--pattern_from: {source} was trained on other identities than the data have, though on as many; its second "
             "choices would mean nothing here"

@@ -13,6 +13,7 @@ from reid_core.engine.run_folder import RunFolder
 from reid_core.engine.signals import StopRequest
 from reid_core.engine.state import pack
 from reid_core.engine.trainer import Trainer
+from reid_core.engine.validation import best_epoch
 from reid_core.errors import CheckpointError
 
 
@@ -44,15 +45,17 @@ class RunEvents:
         self.steps_done = epoch * steps + step
         self.reporter.step(epoch, step, steps, losses)
 
-    def epoch(self, line: dict[str, Any], records: Mapping[str, NDArray[Any]]) -> None:
-        """Write the epoch's line, records and curves."""
+    def epoch(self, line: dict[str, Any], records: Mapping[str, NDArray[Any]]) -> Sequence[str]:
+        """Write the epoch's line, records and curves; ``best`` is wanted if validation says that it is."""
         self.run.append_metrics(line)
         self.run.write_records(line["epoch"], records)
         self.run.set_status("running", epoch=line["epoch"], step=self.steps_done)
         self._curves(line)
         self.reporter.epoch(line)
+        is_best = "validation" in line and best_epoch(self.run.metrics()) == line["epoch"]
+        return ("best",) if is_best else ()
 
-    def save(self, also: str | None) -> None:
+    def save(self, also: Sequence[str]) -> None:
         """Write a checkpoint."""
         if self.trainer is None:
             raise RuntimeError("save() before watch()")
@@ -82,4 +85,6 @@ class RunEvents:
         for k, result in enumerate(line.get("evaluation", {}).get("networks", ())):
             for name in ("mAP", "rank1"):
                 self.writer.add_scalar(f"{name}/{k}", result[name], epoch)
+        for k, result in enumerate(line.get("validation", {}).get("networks", ())):
+            self.writer.add_scalar(f"validation_mAP/{k}", result["mAP"], epoch)
         self.writer.flush()

@@ -32,11 +32,11 @@ class Events(Protocol):
     def step(self, epoch: int, step: int, steps: int, losses: Sequence[float | None]) -> None:
         """A step is done."""
 
-    def epoch(self, line: dict[str, Any], records: Mapping[str, NDArray[Any]]) -> None:
-        """An epoch is done; ``line`` goes to metrics.jsonl."""
+    def epoch(self, line: dict[str, Any], records: Mapping[str, NDArray[Any]]) -> Sequence[str]:
+        """An epoch is done; ``line`` goes to metrics.jsonl. The answer: names to save the state after it under."""
 
-    def save(self, also: str | None) -> None:
-        """Write a checkpoint of :meth:`Trainer.state`."""
+    def save(self, also: Sequence[str]) -> None:
+        """Write a checkpoint of the trainer's state, under the names ``also`` too."""
 
     def stop_requested(self) -> int | None:
         """The signal that asks to stop, or None."""
@@ -45,7 +45,7 @@ class Events(Protocol):
 @dataclass
 class TrainerOptions:
     """Settings of the loop: images a batch, seed of order, augmentation and dropout, loader workers, minutes
-    between checkpoints (they are also written at the end of every phase), device, and whether forward passes
+    between checkpoints (they are also written at the end of every phase and where the events ask), device, and whether forward passes
     run in bfloat16 where torch's autocast deems that safe (weights, logits and losses stay float32)."""
 
     batch_size: int
@@ -64,7 +64,7 @@ class Trainer:
         walk: the phases.
         dataset: training images; its labels are the given ones.
         num_classes: C.
-        true_labels: (N,) for the logs alone, or None.
+        true_labels: (N,) for the logs alone, -1 where the identity is no class; or None.
         measure: called after epochs in which ``measure_at(epoch)``; gives entries for the epoch's line.
     """
 
@@ -195,15 +195,15 @@ class Trainer:
     def _save_if_due_or_asked(self, last_step: bool) -> None:
         signal = self.events.stop_requested()
         if signal is not None:
-            self._save(None)
+            self._save()
             raise Interrupted(
                 f"stopped by signal {signal} in epoch {self.epoch} after step {self.next_step}; everything is saved",
                 128 + signal,
             )
         if not last_step and time.monotonic() - self._saved > 60 * self.options.save_minutes > 0:
-            self._save(None)
+            self._save()
 
-    def _save(self, also: str | None) -> None:
+    def _save(self, also: Sequence[str] = ()) -> None:
         self._check_weights()
         self.events.save(also)
         self._saved = time.monotonic()
@@ -222,8 +222,9 @@ class Trainer:
         line["method"] = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
         if self.true_labels is not None:
             predicted = records["prediction"]
-            seen = predicted[0] >= 0
-            line["true_agreement"] = [float(v) for v in (predicted == self.true_labels)[:, seen].mean(axis=1)]
+            seen = (predicted[0] >= 0) & (self.true_labels >= 0)
+            if seen.any():
+                line["true_agreement"] = [float(v) for v in (predicted == self.true_labels)[:, seen].mean(axis=1)]
         if switched:
             line["next_phase"] = self.walk.phases[position + 1].name
         if not phase.uses_given_labels:
@@ -231,13 +232,15 @@ class Trainer:
         if self.measure_at(epoch) or epoch + 1 == self.walk.epochs:
             line.update(self.measure())
         line["seconds"] = round(self.seconds, 3)
-        self.events.epoch(line, records)
+        keep = list(self.events.epoch(line, records))
         self.epoch, self.next_step, self.seconds = epoch + 1, 0, 0.0
         finished = self.epoch == self.walk.epochs
         due = time.monotonic() - self._saved >= 60 * self.options.save_minutes
-        if switched or finished or due:
-            self._save(f"phase_{position}" if switched or finished else None)
+        if switched or finished:
+            keep.append(f"phase_{position}")
+        if keep or due:
+            self._save(keep)
         signal = self.events.stop_requested()
         if signal is not None and not finished:
-            self._save(None)
+            self._save()
             raise Interrupted(f"stopped by signal {signal} after epoch {epoch}; everything is saved", 128 + signal)

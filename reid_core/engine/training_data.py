@@ -22,20 +22,35 @@ SecondLabels = Callable[[tuple[Sample, ...], NDArray[np.int64], int], NDArray[np
 
 
 @dataclass(frozen=True)
+class Validation:
+    """Identities cut off from training, by given label.
+
+    Attributes:
+        split: query and gallery; ``pid`` is the given label as it was before the cut.
+        class_names: the identities that those numbers stand for.
+    """
+
+    split: Split
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """Samples and their labels.
 
     Attributes:
-        split: with unreadable images left out.
+        split: with unreadable images and the validation set's left out.
         labels: given and, where known, true labels.
         class_names: (C,) the identity that each class number stands for.
         skipped: number of unreadable images left out of training, query and gallery together.
+        validation: what ``--val_ids`` cut off, if anything.
     """
 
     split: Split
     labels: NoisyLabels
     class_names: tuple[str, ...]
     skipped: int = 0
+    validation: Validation | None = None
 
     @property
     def num_classes(self) -> int:

@@ -1,28 +1,24 @@
-"""The note in OUT that says what OUT is made from and whether it is finished; and the lock beside it."""
+"""The note in OUT that says what ``prepare`` makes OUT from and whether it is finished.
+
+Other than that of a split (``_transfer``) it lists the images only while they are moved: else SRC, folder or archive,
+still tells the plan, and a digest shows whether it is the same one. There is no way back for which to keep a list.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reid_core.errors import DataError, UsageError
-from reid_core.files import sync_folder
+from reid_core.prepare._folder import PART, write_note
 from reid_core.prepare._plan import SPLITS, Item, digest
 
-try:
-    import fcntl
-except ImportError:  # Windows: two preparations at once are then the user's own care
-    fcntl = None  # type: ignore[assignment]
-
 NAME = ".prepare.json"
-PART = ".prepare.part"
-"""The only half-written file there ever is; leftovers are removed at the next start."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +46,10 @@ class Journal:
     items: tuple[Item, ...] = ()
 
 
-def write_file(folder: Path, name: str, text: bytes) -> None:
-    """Put ``name`` into ``folder`` whole or not at all, durably."""
-    part = folder / PART
-    try:
-        with open(part, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, folder / name)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_folder(folder)
-
-
 def save(out: Path, journal: Journal) -> None:
     """Write the journal of ``out``."""
     note = {"version": 1, **asdict(journal), "items": [astuple(item) for item in journal.items]}
-    write_file(out, NAME, json.dumps(note, ensure_ascii=True).encode())
+    write_note(out, NAME, json.dumps(note, ensure_ascii=True).encode())
 
 
 def load(out: Path) -> Journal | None:
@@ -96,7 +78,7 @@ def load(out: Path) -> Journal | None:
             raise ValueError("another version")
         items = tuple(Item(*fields) for fields in note.pop("items"))
         journal = Journal(**note, items=items)
-        if items and digest(items) != journal.plan or not all(map(_is_ours, items)):
+        if items and digest(items) != journal.plan or not all(map(_is_ours, items)) or not _is_below(journal.top):
             raise ValueError("its plan was changed")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
@@ -108,9 +90,12 @@ def load(out: Path) -> Journal | None:
 
 def _is_ours(item: Item) -> bool:
     """Whether a placement read back stays in its folders, whoever wrote the journal."""
-    inside = not re.search(r"(^|/)\.\.?(/|$)", item.source) and not item.source.startswith(("/", "\\"))
     parts = item.target.split("/")
-    return inside and len(parts) == 3 and parts[0] in SPLITS and not {"", ".", ".."} & set(parts)
+    return _is_below(item.source) and len(parts) == 3 and parts[0] in SPLITS and not {"", ".", ".."} & set(parts)
+
+
+def _is_below(path: str) -> bool:
+    return not re.search(r"(^|/)\.\.?(/|$)", path) and not path.startswith(("/", "\\"))
 
 
 def require_same(out: Path, found: Journal, wanted: Journal) -> None:
@@ -135,44 +120,11 @@ def require_same(out: Path, found: Journal, wanted: Journal) -> None:
         )
 
 
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Keep a second preparation out of ``out``; the lock ends with the process, however it ends.
-
-    Raises:
-        UsageError: another process is at work there.
-    """
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another 'reid-core prepare' is at work in {out}; wait for it.") from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(handle)
-
-
-def remove_leftovers(out: Path) -> None:
-    """Remove what a killed run left half-written."""
-    (out / PART).unlink(missing_ok=True)
-
-
 def working(journal: Journal, items: Sequence[Item]) -> Journal:
     """The journal to begin with."""
-    kept = tuple(items) if journal.mode == "move" else ()
-    return Journal(**{**_fields(journal), "state": "working", "items": kept})
+    return replace(journal, state="working", items=tuple(items) if journal.mode == "move" else ())
 
 
 def complete(journal: Journal) -> Journal:
     """The journal to end with."""
-    return Journal(**{**_fields(journal), "state": "complete", "items": ()})
-
-
-def _fields(journal: Journal) -> dict[str, Any]:
-    return {name: getattr(journal, name) for name in journal.__dataclass_fields__}
+    return replace(journal, state="complete", items=())

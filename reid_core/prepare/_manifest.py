@@ -10,7 +10,7 @@ from pathlib import Path
 from reid_core.data._csv import from_cell, line
 from reid_core.data._layout import Layout
 from reid_core.errors import DataError
-from reid_core.prepare._journal import write_file
+from reid_core.prepare._folder import write_note
 from reid_core.prepare._plan import SPLITS, Item, name_of
 
 NAME = "manifest.csv"
@@ -29,14 +29,14 @@ class Row:
 
 
 def rows_of(items: Sequence[Item], digests: Mapping[str, str]) -> list[Row]:
-    """Manifest lines of placed items."""
-    return [Row(item.target, item.pid, item.camid, item.split, digests[item.target]) for item in items]
+    """Manifest lines of placed items, from the sha256 of their sources."""
+    return [Row(item.target, item.pid, item.camid, item.split, digests[item.source]) for item in items]
 
 
 def write(out: Path, rows: Sequence[Row]) -> None:
     """Write ``out/manifest.csv`` whole or not at all; text cells are guarded against spreadsheets."""
     text = "".join([line(HEADER), *(line((r.path, r.pid, r.camid, r.split, r.sha256)) for r in rows)])
-    write_file(out, NAME, text.encode("utf-8", "surrogateescape"))
+    write_note(out, NAME, text.encode("utf-8", "surrogateescape"))
 
 
 def read(out: Path) -> list[Row]:

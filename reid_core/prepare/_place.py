@@ -1,8 +1,7 @@
-"""Files are put in place one by one; killed between any two instructions, nothing is half-written or lost.
+"""One image into its place; killed between any two instructions, it is not half-written and not lost.
 
-Copies are written beside their place and renamed into it. A move first gives the file its new place and only then
-takes away the old one; where the same image has two places (train_all and train), the second is a hard link to the
-first, or a copy where the file system has none.
+A copy is written beside its place and renamed into it. A move gives the image its new place first, as a second name
+or, on another disk, as a copy, and takes the old one away once the new one surely holds the same.
 """
 
 from __future__ import annotations
@@ -10,72 +9,129 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from reid_core.errors import DataError
 from reid_core.files import sync_folder
-from reid_core.prepare._journal import PART
-from reid_core.prepare._plan import Item
-from reid_core.prepare._source import CHUNK, Source
+from reid_core.prepare._source import CHUNK, pieces_of
 
 MODES = ("copy", "hardlink", "symlink", "move")
-_LEFT_TO_CALLER = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-"""Full disks and missing permissions keep their own errors: the command line turns them into exit code 4."""
+_PART = ".reid_core."
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+"""Another disk, or one without hard links."""
 
 
-def place_all(
-    items: Sequence[Item], source: Source, out: Path, mode: str, progress: Callable[[int, int], None] | None
-) -> dict[str, str]:
-    """Put every item in place and return sha256 by target. What is in place already stays.
+def place(source: Path, target: Path, mode: str) -> str:
+    """Make ``target`` out of ``source`` by one of ``MODES``.
+
+    Returns:
+        sha256 of the bytes if they went by (``copy``), else "".
 
     Raises:
-        DataError: a file cannot be read, linked or placed.
-        OSError: no space or no permission.
+        DataError: what is to be moved is gone, or something else is where it should go.
+        OSError: as it came. ``target`` is then missing or whole.
     """
-    groups: dict[str, list[Item]] = {}
-    for item in items:
-        groups.setdefault(item.source, []).append(item)
-    digests: dict[str, str] = {}
-    for folder in sorted({item.target.rsplit("/", 1)[0] for item in items}):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+    return _PLACE[mode](source, target)
+
+
+def put(pieces: Iterator[bytes], target: Path, durable: bool = False) -> str:
+    """Write bytes to ``target``, which is then whole or absent; returns their sha256."""
+    part = target.with_name(f"{_PART}{os.getpid()}.part")
     try:
-        for name, group in groups.items():
-            targets = [out / item.target for item in group]
-            try:
-                value = _PLACE[mode](source, name, targets, out / PART)
-            except OSError as error:
-                if error.errno in _LEFT_TO_CALLER:
-                    raise
-                raise DataError(
-                    f"{name} of {source.where} cannot be put to {targets[0]} by --mode {mode}: "
-                    f"{error.strerror or error}. What was placed before it is whole; mend this and run the same "
-                    "command again."
-                ) from error
-            for item in group:
-                digests[item.target] = value
-            if progress is not None:
-                progress(len(digests), len(items))
+        return _write(pieces, part, target, durable)
     finally:
-        (out / PART).unlink(missing_ok=True)
-    return digests
+        part.unlink(missing_ok=True)
 
 
-def hash_file(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return _hash(iter(lambda: file.read(CHUNK), b""))
+def sweep(folder: Path) -> None:
+    """Remove half copies that a kill left behind; the lock says that nobody is writing them now."""
+    for leftover in folder.glob(f"{_PART}*.part"):
+        leftover.unlink()
 
 
-def _hash(pieces: Iterator[bytes]) -> str:
+def second_name(first: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``first``, or a copy where that cannot be; whatever else is there is replaced."""
+    if same_bytes(first, target):
+        return
+    try:
+        os.link(first, target)
+    except OSError:  # another file is there, or there are no hard links
+        _copy(first, target)
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether two files hold the same; False where either is missing."""
+    try:
+        if os.path.samefile(one, other):
+            return True
+        if one.stat().st_size != other.stat().st_size:
+            return False
+        with open(one, "rb") as a, open(other, "rb") as b:
+            while chunk := a.read(CHUNK):
+                if chunk != b.read(CHUNK):
+                    return False
+            return True
+    except FileNotFoundError:
+        return False
+
+
+def digest_of(pieces: Iterator[bytes]) -> str:
+    """sha256 of bytes."""
     value = hashlib.sha256()
     for piece in pieces:
         value.update(piece)
     return value.hexdigest()
 
 
+def _move(source: Path, target: Path) -> str:
+    """At every moment there is ``source`` or ``target``; a ``target`` that is there is never overwritten."""
+    if not os.path.lexists(source):
+        if os.path.lexists(target):  # moved before
+            return ""
+        raise DataError(
+            f"{source} is gone, and it is not at {target} either; put it back and run the same command again."
+        )
+    if not os.path.lexists(target):
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _copy(source, target, durable=True)
+    if not same_bytes(source, target):
+        raise DataError(
+            f"{target} is there already and differs from {source}; both were kept. Remove the wrong one and repeat the "
+            "command."
+        )
+    if not os.path.samefile(source, target):
+        with open(target, "rb") as file:  # it may be somebody's own copy, which nobody has flushed
+            os.fsync(file.fileno())
+        sync_folder(target.parent)
+    os.unlink(source)
+    return ""
+
+
+def _copy(source: Path, target: Path, durable: bool = False) -> str:
+    value = put(pieces_of(source), target, durable)
+    with suppress(OSError):  # dates and rights come along where the file system takes them
+        shutil.copystat(source, target)
+    return value
+
+
+def _hardlink(source: Path, target: Path) -> str:
+    os.link(os.path.realpath(source), target)
+    return ""
+
+
+def _symlink(source: Path, target: Path) -> str:
+    os.symlink(os.path.realpath(source), target)
+    return ""
+
+
 def _write(pieces: Iterator[bytes], part: Path, target: Path, durable: bool = False) -> str:
-    """Write ``pieces`` to ``target`` by way of ``part``; returns sha256."""
     value = hashlib.sha256()
     with open(part, "wb") as file:
         for piece in pieces:
@@ -85,87 +141,10 @@ def _write(pieces: Iterator[bytes], part: Path, target: Path, durable: bool = Fa
             file.flush()
             os.fsync(file.fileno())
     os.replace(part, target)
-    if durable:
-        sync_folder(target.parent)
     return value.hexdigest()
 
 
-def _copy(source: Source, name: str, targets: list[Path], part: Path) -> str:
-    value = ""
-    for target in targets:
-        if os.path.lexists(target):
-            value = value or _hash(source.stream(name))
-            if target.is_file() and not target.is_symlink() and hash_file(target) == value:
-                continue
-        value = _write(source.stream(name), part, target)
-    return value
-
-
-def _real(source: Source, name: str) -> Path:
-    path = source.on_disk(name)
-    if path is None:
-        raise DataError(f"{name} of {source.where} is not a file that can be linked or moved; use --mode copy.")
-    return Path(os.path.realpath(path))
-
-
-def _hardlink(source: Source, name: str, targets: list[Path], part: Path) -> str:
-    path = _real(source, name)
-    for target in targets:
-        if not os.path.lexists(target):
-            os.link(path, target)
-        elif not os.path.samefile(path, target):
-            os.link(path, part)
-            os.replace(part, target)
-    return hash_file(path)
-
-
-def _symlink(source: Source, name: str, targets: list[Path], part: Path) -> str:
-    path = _real(source, name)
-    for target in targets:
-        if not os.path.lexists(target):
-            os.symlink(path, target)
-        elif not target.is_symlink() or os.readlink(target) != str(path):
-            os.symlink(path, part)
-            os.replace(part, target)
-    return hash_file(path)
-
-
-def _move(source: Source, name: str, targets: list[Path], part: Path) -> str:
-    origin = source.on_disk(name)
-    if origin is None:
-        raise DataError(f"{name} of {source.where} is not a file that can be moved; use --mode copy.")
-    first, others = targets[0], targets[1:]
-    left = os.path.lexists(origin)
-    if left and os.path.lexists(first):
-        if hash_file(origin) != hash_file(first):
-            raise DataError(f"{origin} and {first} differ although one is the other moved; neither was touched.")
-    elif left:
-        try:
-            os.rename(origin, first)
-            left = False
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            _write(source.stream(name), part, first, durable=True)
-    elif not os.path.lexists(first):
-        raise DataError(f"{origin} is gone, and it is not at {first} either; put it back, or name another OUT.")
-    value = hash_file(first)
-    for target in others:
-        if os.path.lexists(target):
-            if os.path.samefile(first, target) or hash_file(target) == value:
-                continue
-            target.unlink()
-        try:
-            os.link(first, target)
-        except OSError:
-            with open(first, "rb") as file:
-                _write(iter(lambda: file.read(CHUNK), b""), part, target)
-    if left:
-        os.unlink(origin)
-    return value
-
-
-_PLACE: dict[str, Callable[[Source, str, list[Path], Path], str]] = {
+_PLACE: dict[str, Callable[[Path, Path], str]] = {
     "copy": _copy,
     "hardlink": _hardlink,
     "symlink": _symlink,

@@ -22,9 +22,9 @@ class Item:
     """One file to place.
 
     Attributes:
-        source: path in the source.
+        source: path in the source, forward slashes.
         target: path in OUT: split, identity folder, file name.
-        pid, camid: from the file name; cameras from 0.
+        pid, camid: as read; cameras from 0, -1 without.
         split: one of ``SPLITS``.
         size: bytes, -1 where not known.
         tag: a checksum of the source's, or "".
@@ -35,8 +35,8 @@ class Item:
     pid: int
     camid: int
     split: str
-    size: int
-    tag: str
+    size: int = -1
+    tag: str = ""
 
 
 def name_of(path: str) -> str:

@@ -12,6 +12,7 @@ from reid_core.data._files import Files, Folder, join, some
 from reid_core.data._layout import Layout, looks_prepared, released_folders, wrong_folder
 from reid_core.errors import DataError
 from reid_core.prepare._archive import Archive
+from reid_core.prepare._links import refuse_leading_out
 
 CHUNK = 1 << 20
 
@@ -38,9 +39,18 @@ class Source(Files, Protocol):
         """Find damage before anything is written, where the source can tell."""
 
 
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """The contents of a file in pieces."""
+    with open(path, "rb") as file:
+        while piece := file.read(CHUNK):
+            yield piece
+
+
 @dataclass(frozen=True)
 class FolderSource(Folder):
-    """A folder of the user's."""
+    """A folder of the user's; ``named`` is the one that they named, where that is further up."""
+
+    named: Path | None = None
 
     def size(self, path: str) -> int:
         """Bytes of a file.
@@ -60,18 +70,23 @@ class FolderSource(Folder):
         return ""
 
     def stream(self, path: str) -> Iterator[bytes]:
-        with open(self.root / path, "rb") as file:
-            while piece := file.read(CHUNK):
-                yield piece
+        return pieces_of(self.root / path)
 
     def on_disk(self, path: str) -> Path | None:
         return self.root / path
 
     def below(self, folder: str) -> FolderSource:
-        return FolderSource(self.root / folder)
+        return FolderSource(self.root / folder, self.named or self.root)
 
     def verify(self, paths: list[str]) -> None:
-        """A folder's files carry no checksum."""
+        """A folder's files carry no checksum, but links among them may lead anywhere.
+
+        Raises:
+            DataError: one leads out of the folder that the user named.
+        """
+        named = self.named or self.root
+        below = self.root.relative_to(named).as_posix()
+        refuse_leading_out(named, paths if below == "." else [join(below, path) for path in paths])
 
 
 def open_source(src: Path) -> Source:

@@ -15,25 +15,8 @@ from pathlib import Path
 
 from reid_core.data._csv import write_csv
 from reid_core.errors import DataError, UsageError
+from reid_core.prepare._plan import Item
 from reid_core.types import Sample, Split
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image and its new place.
-
-    Attributes:
-        source: path relative to the source's root, forward slashes.
-        target: path relative to the new folder: ``<split>/<identity>/<file>``.
-        pid, camid: as read; camid is -1 without cameras.
-        split: train, query or gallery.
-    """
-
-    source: str
-    target: str
-    pid: int
-    camid: int
-    split: str
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reid_core import plugins
 from reid_core.data._find import PACKAGE, resolve_name
 from reid_core.data._layout import Layout, Published
-from reid_core.errors import CheckpointError, DataError, UsageError
+from reid_core.errors import DataError, UsageError
 from reid_core.prepare import _cuhk03_mat, _journal, _manifest
+from reid_core.prepare._checks import check_layout
+from reid_core.prepare._fill import Progress, fill
+from reid_core.prepare._folder import locked
 from reid_core.prepare._journal import Journal
-from reid_core.prepare._place import MODES, place_all
+from reid_core.prepare._place import MODES
 from reid_core.prepare._plan import Item, digest, plan_released
 from reid_core.prepare._source import FolderSource, Source, locate, open_source
 
@@ -31,8 +33,6 @@ OPTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
     }
 }
 """What a data set needs to know besides, and the values it takes; the first is the default."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def prepare(
     Raises:
         UsageError: unknown data set or mode, a mode that the source cannot give, an ``out`` that is not ours or
             was made from something else.
-        DataError: the source is not the data set, names or archive are refused, images are empty or damaged.
+        DataError: the source is not the data set, names or archive are refused, images are empty or damaged, or a
+            link among them leads out of ``src``.
         CheckpointError: not enough space.
         OSError: the disk is full after all, or may not be written.
     """
@@ -108,21 +109,17 @@ def prepare(
     if found is not None and found.mode == "move" and _same_start(found, wanted):
         if found.state == "complete":
             return _already(layout, out, None, _published(layout, options))
-        top = Path(found.source, found.top)
-        source: Source = FolderSource(top)
+        source: Source = FolderSource(Path(found.source)).below(found.top)
         items: list[Item] = list(found.items)
-        wanted = Journal(**{**vars(wanted), "top": found.top, "plan": found.plan})
+        wanted = replace(wanted, top=found.top, plan=found.plan)
     else:
         source, items, top_name = _planned(layout, src, options)
-        wanted = Journal(**{**vars(wanted), "top": top_name, "plan": digest(items)})
+        wanted = replace(wanted, top=top_name, plan=digest(items))
     if found is not None:
         _journal.require_same(out, found, wanted)
         if found.state == "complete":
             return _already(layout, out, items, _published(layout, options))
-    _check_mode(source, items, out, mode)
-    _check_apart(source, items, out)
-    _check_space(items, source, out, mode)
-    source.verify(sorted({item.source for item in items}))
+    check_layout(items, source, out, mode)
     rows = _carry_out(source, items, out, wanted, progress)
     return Prepared(name, out, False, _manifest.count(layout, rows), _published(layout, options))
 
@@ -167,20 +164,10 @@ def _published(layout: Layout, options: Mapping[str, str]) -> Published:
 def _carry_out(
     source: Source, items: list[Item], out: Path, wanted: Journal, progress: Progress | None
 ) -> list[_manifest.Row]:
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    out.mkdir(parents=True, exist_ok=True)
-    with _journal.locked(out):
-        _journal.remove_leftovers(out)
-        try:
-            _journal.save(out, _journal.working(wanted, items))
-        except OSError:
-            for folder in made:  # nothing is left of a start that failed
-                folder.rmdir()
-            raise
-        rows = _manifest.rows_of(items, place_all(items, source, out, wanted.mode, progress))
+    with locked(out):
+        _journal.save(out, _journal.working(wanted, items))
+        rows = _manifest.rows_of(items, fill(out, items, source, wanted.mode, progress))
         _manifest.write(out, rows)
-        if hasattr(os, "sync"):  # the images reach the disk before the note that they are there
-            os.sync()
         _journal.save(out, _journal.complete(wanted))
     return rows
 
@@ -194,49 +181,3 @@ def _already(layout: Layout, out: Path, items: list[Item] | None, published: Pub
         if not path.is_file() or sizes.get(row.path, -1) not in (-1, path.stat().st_size):
             missing.append(row.path)
     return Prepared(layout.dataset, out, True, _manifest.count(layout, rows), published, tuple(missing))
-
-
-def _nearest(path: Path) -> Path:
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-
-
-def _check_mode(source: Source, items: list[Item], out: Path, mode: str) -> None:
-    """Refuse a mode that cannot work before anything is written."""
-    if mode == "copy":
-        return
-    paths = [source.on_disk(item.source) for item in items]
-    if not isinstance(source, FolderSource) or None in paths:
-        raise UsageError(
-            f"--mode {mode} needs images that are files on disk, and {source.where} is none of those: use --mode copy."
-        )
-    if mode == "hardlink" and source.root.stat().st_dev != _nearest(out).stat().st_dev:
-        raise UsageError(
-            f"--mode hardlink cannot reach from {source.where} to {out}: they are on different file systems. "
-            "Use --mode copy or symlink."
-        )
-    links = [str(path) for path in paths if path is not None and path.is_symlink()]
-    if mode == "move" and links:
-        raise UsageError(f"--mode move: {len(links)} images are links ({links[0]}); use --mode copy or symlink.")
-
-
-def _check_apart(source: Source, items: list[Item], out: Path) -> None:
-    """Refuse an OUT inside a folder that is read: it would be taken for images the next time."""
-    parents = {path.parent for item in items if (path := source.on_disk(item.source)) is not None}
-    place = Path(os.path.realpath(out))
-    inside = {Path(os.path.realpath(parent)) for parent in parents} & {place, *place.parents}
-    if inside:
-        raise UsageError(f"{out} lies in {inside.pop()}, whose images are read; name an OUT outside it.")
-
-
-def _check_space(items: list[Item], source: Source, out: Path, mode: str) -> None:
-    """Refuse to start where the bytes cannot fit."""
-    place = _nearest(out)
-    crosses = isinstance(source, FolderSource) and source.root.stat().st_dev != place.stat().st_dev
-    if mode == "copy" or (mode == "move" and crosses):
-        need = sum(item.size for item in items if item.size > 0 and not (out / item.target).exists())
-        free = shutil.disk_usage(place).free
-        if need > free:
-            raise CheckpointError(
-                f"{out} needs {need:,} bytes and its file system has {free:,} free: nothing was written. Free some "
-                "space, choose another OUT, or use --mode hardlink or symlink with an unpacked folder."
-            )

@@ -32,7 +32,7 @@ def content(generation: int, floats: int = FLOATS) -> dict[str, np.ndarray]:
 
 
 def save(folder: Path, generation: int, floats: int = FLOATS, also: str | None = None) -> None:
-    CheckpointFolder(folder).save(content(generation, floats), {"generation": generation}, also=also)
+    CheckpointFolder(folder).save(content(generation, floats), {"generation": generation}, also=[also] if also else [])
 
 
 def loaded_generation(folder: Path, floats: int = FLOATS) -> int:

@@ -74,7 +74,7 @@ def test_strided_arrays_are_stored_as_they_read(tmp_path: Path) -> None:
 
 def test_names_rotation_and_index(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    save(tmp_path, 2, also="phase_0")
+    save(tmp_path, 2, also=["phase_0"])
     checkpoints = save(tmp_path, 3)
     checkpoints.save_as("best", {"x": np.zeros(1)}, {"epoch": 2})
     assert checkpoints.names() == ["best", "last", "phase_0", "previous"]
@@ -91,7 +91,7 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "link", refused)
     save(tmp_path, 1)
-    checkpoints = save(tmp_path, 2, also="phase_0")
+    checkpoints = save(tmp_path, 2, also=["phase_0"])
     assert [checkpoints.load(n).meta["epoch"] for n in ("last", "previous", "phase_0")] == [2, 1, 2]
 
 
@@ -157,7 +157,7 @@ def test_a_lone_file_is_verified_by_its_own_checksum(tmp_path: Path) -> None:
 
 def test_both_damaged(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    checkpoints = save(tmp_path, 2, also="phase_0")
+    checkpoints = save(tmp_path, 2, also=["phase_0"])
     for name in ("last", "previous"):
         checkpoints.path(name).unlink()
         checkpoints.path(name).write_bytes(b"")
@@ -191,7 +191,7 @@ def test_without_an_index_the_files_own_checksums_serve(
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="Nothing has been saved"):
         CheckpointFolder(tmp_path / "no").load()
-    save(tmp_path, 1, also="phase_0")
+    save(tmp_path, 1, also=["phase_0"])
     with pytest.raises(CheckpointError, match=r"phase_1.safetensors is not there.*phase_0"):
         CheckpointFolder(tmp_path).load("phase_1")
     with pytest.raises(ValueError, match="letters"):

@@ -99,14 +99,14 @@ def lost(src: Path, out: Path) -> set[bytes]:
 )
 def test_killed_at_every_step(tmp_path, monkeypatch, mode, far):
     if far:  # two file systems
-        rename = os.rename
+        link = os.link
 
         def crossing(a, b):
             if Path(a).parts[: len(tmp_path.parts) + 2] != Path(b).parts[: len(tmp_path.parts) + 2]:
                 raise OSError(errno.EXDEV, "Invalid cross-device link")
-            rename(a, b)
+            link(a, b)
 
-        monkeypatch.setattr(os, "rename", crossing)
+        monkeypatch.setattr(os, "link", crossing)
     prepare("market1501", fill(tmp_path / "0" / "src", FILES), tmp_path / "0" / "out", mode=mode)
     expected = tree(tmp_path / "0" / "out")
     step = 0
@@ -162,6 +162,49 @@ def test_what_was_placed_before_is_compared_and_mended(tmp_path):
     assert placed.read_bytes() == expected
 
 
+def test_a_wrong_second_place_of_a_moved_image_is_mended(tmp_path):
+    src, out = fill(tmp_path / "src", FILES), tmp_path / "out"
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("market1501", src, out, mode="move", progress=stop)
+    second = next((out / "val").rglob("*.jpg"))
+    expected = second.read_bytes()
+    second.unlink()
+    second.write_bytes(b"!")
+    prepare("market1501", src, out, mode="move")
+    assert second.read_bytes() == expected and not lost(src, out)
+
+
+@pytest.mark.parametrize("mode", ["hardlink", "symlink"])
+def test_what_stands_for_a_link_is_made_a_link(tmp_path, mode):
+    src, out = fill(tmp_path / "src", FILES), tmp_path / "out"
+    cut_short(src, out, mode)
+    placed = next(path for path in sorted(out.rglob("*.jpg")))
+    expected = placed.read_bytes()
+    for wrong in ("a file", "a dead link", "a link elsewhere", "a copy"):
+        placed.unlink()
+        if "link" in wrong:
+            placed.symlink_to(tmp_path / "nowhere" if "dead" in wrong else src / "query/0001_c2s1_001051_00.jpg")
+        else:
+            placed.write_bytes(expected if wrong == "a copy" else b"something else")
+        prepare("market1501", src, out, mode=mode)
+        assert placed.read_bytes() == expected and placed.is_symlink() == (mode == "symlink"), wrong
+        assert mode == "symlink" or placed.stat().st_nlink > 1, wrong
+        note = json.loads((out / ".prepare.json").read_text())
+        (out / ".prepare.json").write_text(json.dumps({**note, "state": "working"}))
+
+
+def test_the_images_are_on_the_disk_before_the_note_says_so(tmp_path, monkeypatch):
+    src, out = fill(tmp_path / "src", FILES), tmp_path / "out"
+    seen = []
+    monkeypatch.setattr(os, "sync", lambda: seen.append((out / "manifest.csv").exists()), raising=False)
+    prepare("market1501", src, out)
+    assert seen == [False]
+
+
 def test_a_changed_source_or_mode_is_not_mixed_in(tmp_path):
     src, out = fill(tmp_path / "src", FILES), tmp_path / "out"
     cut_short(src, out)
@@ -207,7 +250,7 @@ def test_every_failing_write_is_an_error_and_goes_on_later(tmp_path, monkeypatch
         def crossing(a, b):
             raise OSError(errno.EXDEV, "Invalid cross-device link")
 
-        monkeypatch.setattr(os, "rename", crossing)
+        monkeypatch.setattr(os, "link", crossing)
     prepare("market1501", fill(tmp_path / "0" / "src", FILES), tmp_path / "0" / "out", mode=mode)
     expected = tree(tmp_path / "0" / "out")
     write = _place._write
@@ -225,7 +268,7 @@ def test_every_failing_write_is_an_error_and_goes_on_later(tmp_path, monkeypatch
         monkeypatch.setattr(_place, "_write", full)
         with pytest.raises(OSError, match="No space left"):
             prepare("market1501", src, out, mode=mode)
-        assert not (out / ".prepare.part").exists() and not lost(src, out)
+        assert not (out / ".prepare.part").exists() and not list(out.rglob("*.part")) and not lost(src, out)
         monkeypatch.setattr(_place, "_write", write)
         prepare("market1501", src, out, mode=mode)
         assert tree(out) == expected

@@ -10,16 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
 
 import pytest
 
 from reid_core.data import manifest, pid_folders
 from reid_core.errors import DataError, UsageError
-from reid_core.prepare import _transfer
-from reid_core.prepare._transfer import resume, transfer, undo
+from reid_core.prepare import _checks, _folder, _place
+from reid_core.prepare._transfer import resume, transfer
+from reid_core.prepare._undo import undo
 from reid_core.prepare.split_reid import SplitPlan, plan_split
 
 OPTIONS = {"seed": 1}
@@ -163,7 +164,7 @@ def test_a_link_is_not_moved(tmp_path: Path) -> None:
 
 def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = source(tmp_path)
-    monkeypatch.setattr(_transfer.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(_checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(OSError, match="are needed and 100 are free") as error:
         transfer(root, planned(root).items, tmp_path / "data")
     assert error.value.errno == errno.ENOSPC
@@ -172,7 +173,7 @@ def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_at_once(tmp_path: Path) -> None:
     root, out = source(tmp_path), tmp_path / "data"
-    with _transfer._locked(out), pytest.raises(UsageError, match="another command is at work"):
+    with _folder.locked(out), pytest.raises(UsageError, match="another command is at work"):
         transfer(root, planned(root).items, out)
 
 
@@ -182,7 +183,7 @@ def test_a_wrong_copy_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def wrong(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes().replace(b"2 2", b"2 3"))
 
-    monkeypatch.setitem(_transfer._PLACE, "copy", wrong)
+    monkeypatch.setitem(_place._PLACE, "copy", wrong)
     with pytest.raises(DataError, match="1 of 16 images are not as they should be.*differs from its source"):
         transfer(root, planned(root).items, out)
     assert not (out / "manifest.csv").exists()
@@ -306,7 +307,7 @@ def test_going_on_must_be_the_same_command(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_transfer.shutil, "copyfileobj", full)
+        patch.setattr(_place, "_write", full)
         with pytest.raises(OSError, match="No space"):
             transfer(root, planned(root).items, out, "copy", OPTIONS)
     assert images(out) == [] and not list(out.rglob("*.part"))
@@ -328,7 +329,7 @@ def begun(root: Path, out: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> 
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setitem(_transfer._PLACE, mode, stop)
+        patch.setitem(_place._PLACE, mode, stop)
         with pytest.raises(Stop):
             transfer(root, plan.items, out, mode, OPTIONS)
     return plan
@@ -343,6 +344,33 @@ def test_another_file_in_the_way_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match="is there already and differs.*both were kept"):
         resume(out, root, "move", OPTIONS)
     assert (out / item.target).read_bytes() == b"somebody's" and (root / item.source).read_bytes() == mine
+
+
+@pytest.mark.parametrize("mode", ["copy", "hardlink", "symlink"])
+def test_what_was_retouched_meanwhile_is_kept(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = source(tmp_path), tmp_path / "data"
+    item = begun(root, out, mode, monkeypatch).items[3]
+    (out / item.target).parent.mkdir(parents=True, exist_ok=True)
+    (out / item.target).write_bytes(b"retouched")
+    with pytest.raises(DataError, match="1 of 16 images are not as they should be.*differs from its source"):
+        resume(out, root, mode, OPTIONS)
+    assert (out / item.target).read_bytes() == b"retouched" and not (out / "manifest.csv").exists()
+    (out / item.target).unlink()
+    assert resume(out, root, mode, OPTIONS) == 16
+
+
+@pytest.mark.parametrize("mode", ["copy", "move"])
+def test_dates_and_rights_come_along(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    root, out = source(tmp_path), tmp_path / "data"
+    monkeypatch.setattr(os, "link", no_links)
+    item = planned(root).items[0]
+    (root / item.source).chmod(0o440)
+    os.utime(root / item.source, (1, 10**9))
+    transfer(root, planned(root).items, out, mode)
+    assert (out / item.target).stat().st_mtime == 10**9 and (out / item.target).stat().st_mode & 0o777 == 0o440
 
 
 def test_half_copies_left_behind_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,23 +393,25 @@ def test_to_another_disk_the_original_goes_last(tmp_path: Path, monkeypatch: pyt
     def no_links(*_: object) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
-    def short(read: IO[bytes], write: IO[bytes], _: int) -> None:
-        write.write(read.read()[:-1])
+    write = _place._write
+
+    def short(pieces: Iterator[bytes], *rest: object) -> str:
+        return write(iter([b"".join(pieces)[:-1]]), *rest)
 
     one, other = tmp_path / "one.jpg", tmp_path / "other.jpg"
     one.write_bytes(b"picture")
     one.chmod(0o444)
     monkeypatch.setattr(os, "link", no_links)
     with monkeypatch.context() as patch:
-        patch.setattr(_transfer.shutil, "copyfileobj", short)
+        patch.setattr(_place, "_write", short)
         with pytest.raises(DataError, match="both were kept"):
-            _transfer._move(one, other)
+            _place._move(one, other)
     assert one.read_bytes() == b"picture"
     other.unlink()
     steps: list[str] = []
     real = {name: getattr(os, name) for name in ("fsync", "unlink", "replace")}
     for name in real:
         monkeypatch.setattr(os, name, lambda *a, name=name: (steps.append(name), real[name](*a))[1])
-    _transfer._move(one, other)
+    _place._move(one, other)
     assert other.read_bytes() == b"picture" and not one.exists()
-    assert [s for s in steps if s != "unlink"] == ["replace", "fsync", "fsync"] and steps[-1] == "unlink"
+    assert [s for s in steps if s != "unlink"] == ["fsync", "replace", "fsync", "fsync"] and steps[-1] == "unlink"

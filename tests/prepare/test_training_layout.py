@@ -16,7 +16,7 @@ import pytest
 from reid_core.cli import _main
 from reid_core.data import cuhk03, dukemtmc_reid, market1501, msmt17
 from reid_core.errors import CheckpointError, DataError, UsageError
-from reid_core.prepare import _manifest, training_layout
+from reid_core.prepare import _checks, _manifest
 from reid_core.prepare.training_layout import prepare
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -331,7 +331,7 @@ def test_modes_that_the_source_cannot_give(tmp_path):
 
 def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
     src = fill(tmp_path / "src", MARKET)
-    monkeypatch.setattr(training_layout.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
+    monkeypatch.setattr(_checks.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
     with pytest.raises(CheckpointError, match="10 free"):
         prepare("market1501", src, tmp_path / "out")
     assert not (tmp_path / "out").exists()
