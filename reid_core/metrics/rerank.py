@@ -1,22 +1,20 @@
 """k-reciprocal re-ranking on short neighbour lists: the matrix of all pairs never exists.
 
-The definition, and whose it is, stands in ``reid_core.metrics.rerank_reference``. The sets of neighbours are sparse
-matrices here, so that set algebra is matrix algebra: with R the k-reciprocal neighbours and H those of half the size,
-(R H')(i, j) counts the common members, and R + E H, E being the expansions that were accepted, is the union.
+The definition, and whose it is, stands in ``reid_core.metrics.rerank_reference``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from reid_core.errors import UsageError
-from reid_core.metrics._nearest import Nearest, Sink, nearest_of_all
+from reid_core.metrics._nearest import Sink, nearest_of_all
+from reid_core.metrics._neighbourhoods import neighbourhoods, similarities
 from reid_core.metrics._unit_rows import TILE, Rows, UnitRows, buffer
 
 _CELLS = 1 << 20
@@ -123,13 +121,18 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """What is kept of all images: ``farthest`` (N,) largest distance, ``weights`` of the queries, (Q, N) sparse, and
-    the gallery's, (N, G): by whom they weigh.
+    """What is kept of all images.
+
+    Attributes:
+        farthest: (N,) largest distance of each image.
+        weights: (Q, N) sparse, V of the queries. weighed_by: (N, G) sparse, V of the gallery, transposed.
+        work: (Q + 1,) pairs of weights that meet, summed over the queries before each.
     """
 
     farthest: NDArray[np.float64]
     weights: sparse.csr_array
     weighed_by: sparse.csr_array
+    work: NDArray[np.int64]
 
 
 def _checked(images: UnitRows, k1: int, k2: int, lambda_value: float) -> tuple[int, int, float]:
@@ -166,91 +169,43 @@ def _encode(plan: _Plan, sink: Sink | None) -> _Encoded:
     tick = None if plan.progress is None else lambda done, _: plan.tick(done)
     nearest, smallest = nearest_of_all(images, max(plan.k1 + 1, plan.k2), sink, tick)
     farthest = 2.0 - 2.0 * smallest.astype(np.float64)
-    members = _neighbourhoods(nearest.index, plan.k1)
+    members = neighbourhoods(nearest.index, plan.k1)
     row = np.repeat(np.arange(len(images)), np.diff(members.indptr))
-    distance = 2.0 - 2.0 * _similarities(images, nearest, row, members.indices)
+    distance = 2.0 - 2.0 * similarities(images, nearest, row, members.indices)
     members.data = np.exp(-distance * _inverse(farthest)[row])
     total = members.sum(axis=1)
     members.data /= total[row]
     if plan.k2 > 1:
         few = nearest.index[:, : plan.k2]
-        mean = sparse.csr_array((np.full(few.size, 1.0 / plan.k2), few.ravel(), _starts(few)), shape=members.shape)
+        starts = np.arange(len(few) + 1) * plan.k2
+        mean = sparse.csr_array((np.full(few.size, 1.0 / plan.k2), few.ravel(), starts), shape=members.shape)
         members = mean @ members
-    return _Encoded(farthest, members[: plan.num_query], members[plan.num_query :].T.tocsr())
-
-
-def _neighbourhoods(index: NDArray[np.int32], k1: int) -> sparse.csr_array:
-    """(N, N) whose entries stand at the expanded k-reciprocal neighbours of each image, in order."""
-    half = round(k1 / 2)
-    own = _reciprocal(index, k1 + 1)
-    halves = _reciprocal(index, half + 1)
-    size = halves.sum(axis=1)
-    # int32 counts; `own` has ones at its entries, so that the product keeps the counts where they are asked for.
-    common = own.multiply(own @ halves.T).tocsr()
-    common.data = (3 * common.data > 2 * size[common.indices]).astype(np.int32)
-    common.eliminate_zeros()
-    union = (own + common @ halves).tocsr()
-    union.sort_indices()
-    return union.astype(np.float64)
-
-
-def _reciprocal(index: NDArray[np.int32], k: int) -> sparse.csr_array:
-    """(N, N) int32 with ones at j in the first ``k`` of image i that have i in their first ``k``."""
-    index = np.ascontiguousarray(index[:, :k])
-    number = len(index)
-    mutual = np.empty(index.shape, dtype=bool)
-    step = max(1, _CELLS // (k * k))
-    for start in range(0, number, step):
-        some = index[start : start + step]
-        itself = np.arange(start, start + len(some), dtype=np.int32)[:, None, None]
-        mutual[start : start + step] = (index[some] == itself).any(axis=2)
-    starts = np.concatenate([[0], np.cumsum(mutual.sum(axis=1))])
-    return sparse.csr_array((np.ones(int(starts[-1]), dtype=np.int32), index[mutual], starts), shape=(number, number))
-
-
-def _starts(lists: NDArray[Any]) -> NDArray[np.int64]:
-    return np.arange(len(lists) + 1, dtype=np.int64) * lists.shape[1]
+    weights, weighed_by = members[: plan.num_query], members[plan.num_query :].T.tocsr()
+    met = np.diff(weighed_by.indptr)[weights.indices]
+    work = np.concatenate([[0], np.cumsum(met, dtype=np.int64)])[weights.indptr]
+    return _Encoded(farthest, weights, weighed_by, work)
 
 
 def _inverse(farthest: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(1.0, farthest, out=np.zeros_like(farthest), where=farthest > 0)
-
-
-def _similarities(
-    images: UnitRows, nearest: Nearest, row: NDArray[Any], column: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Of image ``row[n]`` to image ``column[n]``: from the list of either, else by a product."""
-    number, k = nearest.index.shape
-    order = np.argsort(nearest.index, axis=1)
-    keys = (np.take_along_axis(nearest.index, order, axis=1) + np.arange(number)[:, None] * number).ravel()
-    known = np.take_along_axis(nearest.similarity, order, axis=1).ravel()
-    found = np.full(len(row), np.nan)
-    left = np.arange(len(row))
-    for first, second in ((row, column), (column, row)):
-        wanted = first[left].astype(np.int64) * number + second[left]
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        hit = keys[place] == wanted
-        found[left[hit]] = known[place[hit]]
-        left = left[~hit]
-    step = max(1, _CELLS // images.width)
-    for start in range(0, len(left), step):
-        some = left[start : start + step]
-        found[some] = np.einsum("ij,ij->i", images.pick(row[some]), images.pick(column[some]))
-    return found
+    inverse: NDArray[np.float64] = np.divide(1.0, farthest, out=np.zeros_like(farthest), where=farthest > 0)
+    return inverse
 
 
 def _finish(plan: _Plan, encoded: _Encoded, start: int, block: NDArray[np.float32]) -> None:
     """Turn (R, G) similarities of the queries from ``start`` on into re-ranked distances, in place."""
-    share, weights, columns = plan.lambda_value, encoded.weights, block.shape[1]
+    share, columns, work = plan.lambda_value, block.shape[1], encoded.work
     scale = 2.0 * share * _inverse(encoded.farthest[start : start + len(block)])
     block *= -scale[:, None].astype(np.float32)
     block += (scale + (1.0 - share))[:, None].astype(np.float32)
-    step = max(1, _CELLS // columns)
-    for top in range(0, len(block), step):
-        part = block[top : top + step]
-        common = _sums_of_minima(weights, encoded.weighed_by, start + top, len(part))
+    top = 0
+    while top < len(block):
+        # An image that is near to everybody makes for much work: as many queries at a time as leave it bounded.
+        most = int(np.searchsorted(work, work[start + top] + _CELLS, side="right")) - 1 - start
+        stop = min(max(most, top + 1), top + max(1, _CELLS // columns), len(block))
+        common = _sums_of_minima(encoded.weights, encoded.weighed_by, start + top, stop - top)
         # 1 - common / (2 - common): the 1 is in the block already
-        part -= (1.0 - share) * (common / (2.0 - common))
+        block[top:stop] -= (1.0 - share) * (common / (2.0 - common))
+        top = stop
     plan.tick(plan.tiles + start // TILE + 1)
 
 
@@ -267,4 +222,5 @@ def _sums_of_minima(
     place = np.arange(count.sum()) + np.repeat(first - (np.cumsum(count) - count), count)
     minimum = np.minimum(np.repeat(weight, count), weighed_by.data[place])
     target = np.repeat(row * columns, count) + weighed_by.indices[place]
-    return np.bincount(target, minimum, minlength=rows * columns).reshape(rows, columns)
+    sums: NDArray[np.float64] = np.bincount(target, minimum, minlength=rows * columns).astype(np.float64, copy=False)
+    return sums.reshape(rows, columns)

@@ -44,7 +44,7 @@ def rerank_dense(
     number = len(distances)
     farthest = distances.max(axis=1)
     scaled = np.array([row / most if most > 0 else np.zeros(number) for row, most in zip(distances, farthest)])
-    order = [sorted(range(number), key=lambda j, row=row: (row[j], j)) for row in distances.tolist()]
+    order = [sorted(range(number), key=row.__getitem__) for row in distances.tolist()]  # stable: lower index first
 
     def reciprocal(i: int, k: int) -> set[int]:
         return {j for j in order[i][: k + 1] if i in order[j][: k + 1]}
