@@ -117,7 +117,8 @@ def test_second_opinion_of_scikit_learn():
         match, other = slow_pairs(*table, False)
         if not match or not other:
             continue
-        fpr, tpr, _ = metrics.roc_curve([1] * len(match) + [0] * len(other), [-d for d in match + other])
+        truth, score = [1] * len(match) + [0] * len(other), [-d for d in match + other]
+        fpr, tpr, _ = metrics.roc_curve(truth, score, drop_intermediate=False)
         found = pair_roc(*table)
         for value in (0, 0.01, 0.1, 0.5):
             assert found.tpr_at(value) == pytest.approx(tpr[fpr <= value].max(), abs=1e-12)
