@@ -13,6 +13,9 @@ from reid_core.metrics._unit_rows import TILE, UnitRows, buffer
 _PANEL = 4 * TILE
 """Rows that a tile of columns is multiplied with at a time; it is made to unit vectors once for all of them."""
 
+_NONE = np.iinfo(np.int64).max
+"""The key of nothing: it comes last."""
+
 Sink = Callable[[int, int, NDArray[np.float32]], None]
 
 
@@ -23,12 +26,23 @@ class Nearest:
     one that comes later never replaces one that is there, and most tiles are passed over after one comparison.
 
     Attributes:
-        similarity: (rows, k) float32, -inf where fewer than k were seen. index: (rows, k) int32.
+        k: how many.
     """
 
     def __init__(self, rows: int, k: int) -> None:
-        self.similarity = np.full((rows, k), -np.inf, dtype=np.float32)
-        self.index = np.full((rows, k), -1, dtype=np.int32)
+        self.k = k
+        # Similarity, falling, in the upper half and index in the lower one: sorting these sorts both.
+        self._keys = np.full((rows, k), _NONE)
+
+    @property
+    def index(self) -> NDArray[np.int32]:
+        """(rows, k) int32: whose they are."""
+        return self._keys.astype(np.int32)
+
+    @property
+    def similarity(self) -> NDArray[np.float32]:
+        """(rows, k) float32."""
+        return _similarity(self._keys)
 
     def add(self, first: int, scores: NDArray[np.float32], column: int) -> None:
         """Similarities (R, C) of rows ``first``... to images ``column``..."""
@@ -40,32 +54,44 @@ class Nearest:
 
     def _floor(self, first: int, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """(R,) what a similarity must exceed to be among the k largest of its row."""
-        k = self.similarity.shape[1]
-        floor = self.similarity[first : first + len(scores), -1].copy()
-        fresh = np.flatnonzero(np.isneginf(floor))
-        some = scores[fresh, :: max(1, min(4, scores.shape[1] // k))] if len(fresh) else scores
-        if len(fresh) and some.shape[1] >= k:  # a quarter will do: what is not above its k-th is not above the whole's
-            floor[fresh] = np.nextafter(np.partition(some, -k, axis=1)[:, -k], np.float32(-np.inf))
+        last = self._keys[first : first + len(scores), -1]
+        floor = _similarity(last)
+        fresh = np.flatnonzero(last == _NONE)
+        floor[fresh] = -np.inf
+        # A quarter will do: what is not above its k-th largest is not above that of the whole.
+        some = scores[fresh, :: max(1, min(4, scores.shape[1] // self.k))] if len(fresh) else scores
+        if len(fresh) and some.shape[1] >= self.k:
+            floor[fresh] = np.nextafter(np.partition(some, -self.k, axis=1)[:, -self.k], np.float32(-np.inf))
         return floor
 
     def _merge(
         self, first: int, row: NDArray[Any], other: NDArray[Any], score: NDArray[np.float32], column: int
     ) -> None:
-        """``score`` of ``row`` (ascending) and ``other`` (ascending within a row), both counted from their firsts."""
+        """``score`` of ``row`` (ascending) and ``other``, both counted from their firsts."""
         if len(row) == 0:
             return
-        k = self.similarity.shape[1]
         hit, start, count = np.unique(row, return_index=True, return_counts=True)
         line = np.repeat(np.arange(len(hit)), count)
-        slot = k + np.arange(len(row)) - np.repeat(start, count)
+        slot = self.k + np.arange(len(row)) - np.repeat(start, count)
         hit += first
-        scores = np.full((len(hit), k + int(count.max())), -np.inf, dtype=np.float32)
-        names = np.empty(scores.shape, dtype=np.int32)
-        scores[:, :k], names[:, :k] = self.similarity[hit], self.index[hit]
-        scores[line, slot], names[line, slot] = score, other + column
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        self.similarity[hit] = np.take_along_axis(scores, order, axis=1)
-        self.index[hit] = np.take_along_axis(names, order, axis=1)
+        keys = np.full((len(hit), self.k + int(count.max())), _NONE)
+        keys[:, : self.k] = self._keys[hit]
+        keys[line, slot] = _key(score, other + column)
+        keys.sort(axis=1)
+        self._keys[hit] = keys[:, : self.k]
+
+
+def _key(similarity: NDArray[np.float32], index: NDArray[Any]) -> NDArray[np.int64]:
+    """An integer that rises as similarity falls, and with the index where similarities are equal."""
+    bits = (np.float32(0) - similarity).view(np.int32)  # less than nothing or more, but never -0
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats have rising bits towards minus infinity
+    keys: NDArray[np.int64] = (rising.astype(np.int64) << 32) | index
+    return keys
+
+
+def _similarity(keys: NDArray[np.int64]) -> NDArray[np.float32]:
+    rising = (keys >> 32).astype(np.int32)
+    return -(rising ^ ((rising >> 31) & 0x7FFFFFFF)).view(np.float32)
 
 
 def _above(
@@ -77,7 +103,7 @@ def _above(
     score = scores[row, column]
     if axis == 0:
         return row, column, score
-    order = np.argsort(column, kind="stable")
+    order = np.argsort(column.astype(np.uint16), kind="stable")  # of 16 bits it is a radix sort
     return column[order], row[order], score[order]
 
 

@@ -50,9 +50,10 @@ def _reciprocal(index: NDArray[np.int32], k: int) -> sparse.csr_array:
 
 def similarities(images: UnitRows, nearest: Nearest, row: NDArray[Any], column: NDArray[Any]) -> NDArray[np.float64]:
     """Of image ``row[n]`` to image ``column[n]``: from the list of either, else by a product."""
-    number, k = nearest.index.shape
-    order = np.argsort(nearest.index, axis=1)
-    keys = (np.take_along_axis(nearest.index, order, axis=1) + np.arange(number)[:, None] * number).ravel()
+    index = nearest.index
+    number = len(index)
+    order = np.argsort(index, axis=1)
+    keys = (np.take_along_axis(index, order, axis=1) + np.arange(number)[:, None] * number).ravel()
     known = np.take_along_axis(nearest.similarity, order, axis=1).ravel()
     found = np.full(len(row), np.nan)
     left = np.arange(len(row))

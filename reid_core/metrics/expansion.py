@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reid_core.errors import NumericalError, UsageError
-from reid_core.metrics._nearest import Nearest, nearest_among, nearest_of_all
+from reid_core.metrics._nearest import nearest_among, nearest_of_all
 from reid_core.metrics._unit_rows import TILE, Rows, UnitRows
 
 Progress = Callable[[int, int], None]
@@ -57,7 +57,7 @@ def average_query_expansion(
         )
     _check(k, alpha, len(others), "gallery images")
     nearest = nearest_among(images, others, k, progress)
-    return _blended("query", images, others, nearest, alpha)
+    return _blended("query", images, others, nearest.index, nearest.similarity, alpha)
 
 
 def database_augmentation(
@@ -93,10 +93,8 @@ def database_augmentation(
     # Where many images are the same, an image may be missing from its own list: then the last entry goes.
     itself = found.index == np.arange(len(images), dtype=np.int32)[:, None]
     itself[~itself.any(axis=1), -1] = True
-    others = Nearest(len(images), k)
-    others.index[:] = found.index[~itself].reshape(-1, k)
-    others.similarity[:] = found.similarity[~itself].reshape(-1, k)
-    return _blended("gallery", images, images, others, alpha)
+    index, similarity = (array[~itself].reshape(-1, k) for array in (found.index, found.similarity))
+    return _blended("gallery", images, images, index, similarity, alpha)
 
 
 def _check(k: int, alpha: float, available: int, what: str) -> None:
@@ -108,12 +106,19 @@ def _check(k: int, alpha: float, available: int, what: str) -> None:
         raise UsageError(f"alpha must be a finite number of at least 0, got {alpha!r}")
 
 
-def _blended(kind: str, images: UnitRows, others: UnitRows, nearest: Nearest, alpha: float) -> NDArray[np.float32]:
-    weight = np.maximum(nearest.similarity, 0) ** alpha if alpha else np.ones_like(nearest.similarity)
+def _blended(
+    kind: str,
+    images: UnitRows,
+    others: UnitRows,
+    index: NDArray[np.int32],
+    similarity: NDArray[np.float32],
+    alpha: float,
+) -> NDArray[np.float32]:
+    weight = np.maximum(similarity, 0) ** alpha if alpha else np.ones_like(similarity)
     blend = np.empty((len(images), images.width), dtype=np.float32)
     for start in range(0, len(images), TILE):
         block = images.tile(start, blend[start : start + TILE])
-        for neighbours, share in zip(nearest.index[start : start + TILE].T, weight[start : start + TILE].T):
+        for neighbours, share in zip(index[start : start + TILE].T, weight[start : start + TILE].T):
             block += others.pick(neighbours) * share[:, None]
         lengths = np.linalg.norm(block, axis=1)
         if not lengths.all():

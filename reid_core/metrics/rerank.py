@@ -169,14 +169,15 @@ def _encode(plan: _Plan, sink: Sink | None) -> _Encoded:
     tick = None if plan.progress is None else lambda done, _: plan.tick(done)
     nearest, smallest = nearest_of_all(images, max(plan.k1 + 1, plan.k2), sink, tick)
     farthest = 2.0 - 2.0 * smallest.astype(np.float64)
-    members = neighbourhoods(nearest.index, plan.k1)
+    index = nearest.index
+    members = neighbourhoods(index, plan.k1)
     row = np.repeat(np.arange(len(images)), np.diff(members.indptr))
     distance = 2.0 - 2.0 * similarities(images, nearest, row, members.indices)
     members.data = np.exp(-distance * _inverse(farthest)[row])
     total = members.sum(axis=1)
     members.data /= total[row]
     if plan.k2 > 1:
-        few = nearest.index[:, : plan.k2]
+        few = index[:, : plan.k2]
         starts = np.arange(len(few) + 1) * plan.k2
         mean = sparse.csr_array((np.full(few.size, 1.0 / plan.k2), few.ravel(), starts), shape=members.shape)
         members = mean @ members

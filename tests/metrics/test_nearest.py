@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reid_core.errors import NumericalError, UsageError
-from reid_core.metrics._nearest import nearest_among, nearest_of_all
+from reid_core.metrics._nearest import _key, _similarity, nearest_among, nearest_of_all
 from reid_core.metrics._unit_rows import Rows, UnitRows, buffer
 
 
@@ -71,6 +71,18 @@ def test_among_others(rows, others, k):
     index, score = by_sorting(left @ right.T / 16, k)
     np.testing.assert_array_equal(nearest.index, index)
     np.testing.assert_array_equal(nearest.similarity, score)
+
+
+def test_keys_order_similarities_and_indices():
+    falling = np.array(
+        [np.inf, 1.5, 1, np.nextafter(1, 0, dtype=np.float32), 1e-45, 0, -1e-45, -0.3, -1, -2], np.float32
+    )
+    keys = [_key(falling[i : i + 1], np.array([index]))[0] for i in range(10) for index in (0, 7, 2**31 - 1)]
+    assert keys == sorted(keys) and len(set(keys)) == 30
+    assert _similarity(np.array(keys)).tolist() == np.repeat(falling, 3).tolist()
+    assert [key.astype(np.int32) for key in keys[:3]] == [0, 7, 2**31 - 1]
+    zeros = _key(np.array([0.0, -0.0], np.float32), np.array([4, 3]))
+    assert zeros[1] == zeros[0] - 1, "zero is zero, whatever its sign"
 
 
 def test_same_rows_are_equally_near_wherever_they_stand():

@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 import scipy
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from reid_core.metrics.rerank import k_reciprocal_rerank
 from reid_core.metrics.rerank_reference import rerank_dense
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"small": (1200, 6000, 256), "market": (3368, 15913, 2048)}
 Array = np.ndarray[Any, Any]
 
@@ -99,14 +99,14 @@ def check_agreement(module: ModuleType | None) -> None:
             raise SystemExit("the results differ: nothing was timed")
 
 
-def timed(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Wall seconds of each contender; they take turns."""
-    found: dict[str, list[float]] = {name: [] for name in work}
+def timed(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of each contender by the clock and of processor time; they take turns."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for _ in range(repeats):
         for name, run in work.items():
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             run()
-            found[name].append(time.perf_counter() - start)
+            found[name].append((time.perf_counter() - start, time.process_time() - cpu))
     return found
 
 
@@ -116,14 +116,21 @@ def peak(size: str) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+def highest() -> float:
+    """Largest resident size so far, MiB. Linux keeps ru_maxrss over fork and exec, so it may be the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().split("\n") if line[:6] == "VmHWM:") / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
 def print_peak(size: str) -> None:
-    """What ``peak`` runs: the highest resident size with inputs and code in place, and after the work."""
+    """What ``peak`` runs: the largest size with inputs and code in place, and after the work."""
     k_reciprocal_rerank(*embeddings(50, 200, 32))
     query, gallery = embeddings(*SIZES[size])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = highest()
     k_reciprocal_rerank(query, gallery)
-    unit = 1 if sys.platform == "darwin" else 1024
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 2**20)
+    print(highest() - before)
 
 
 def measure(size: str, repeats: int, module: ModuleType | None) -> list[dict[str, object]]:
@@ -139,17 +146,18 @@ def measure(size: str, repeats: int, module: ModuleType | None) -> list[dict[str
     if module is not None and size == "small":
         work["torchreid 0.2.5 with its product"] = lambda: with_peer(module, query, gallery)
     times = timed(work, repeats)
-    medians = {name: float(np.median(values)) for name, values in times.items()}
+    medians, cpu = ({name: float(np.median(v, axis=0)[i]) for name, v in times.items()} for i in (0, 1))
     product = min(medians["product with itself"], medians["product with a copy"])
-    lines = []
+    lines: list[dict[str, object]] = []
     for name, values in times.items():
         ours = name == "k_reciprocal_rerank"
-        line = {
+        line: dict[str, object] = {
             "size": size,
             "contender": name,
             "median_s": f"{medians[name]:.3f}",
-            "p20_s": f"{np.percentile(values, 20):.3f}",
-            "p80_s": f"{np.percentile(values, 80):.3f}",
+            "p20_s": f"{np.percentile([wall for wall, _ in values], 20):.3f}",
+            "p80_s": f"{np.percentile([wall for wall, _ in values], 80):.3f}",
+            "cpu_s": f"{cpu[name]:.3f}",
             "times_the_product": f"{medians[name] / product:.2f}",
             "times_ours": f"{medians[name] / medians['k_reciprocal_rerank']:.2f}",
             "peak_mib": f"{peak(size):.0f}" if ours else "",
