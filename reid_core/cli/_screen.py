@@ -78,19 +78,34 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join([line(cells[0]), "  ".join("-" * w for w in widths), *(line(row) for row in cells[1:])])
 
 
-def results_table(body: Mapping[str, Any]) -> str:
+def results_table(body: Mapping[str, Any], title: str = "") -> str:
     """The table of a measurement in percent: each network, both together, and by which protocol.
 
     Args:
         body: as in result.json.
+        title: a line above the table.
     """
-    rows = [(f"network {k}", *_percent(net)) for k, net in enumerate(body["networks"])]
-    if body.get("ensemble"):
-        rows.append(("both", *_percent(body["ensemble"])))
+    rows = [(name, *_percent(net)) for name, net in _measured(body)]
     return (
-        table(("", "rank-1", "rank-5", "rank-10", "mAP", "mINP"), rows)
+        (f"{title}\n" if title else "")
+        + table(("", "rank-1", "rank-5", "rank-10", "mAP", "mINP"), rows)
         + f"\npercent, {body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid"
     )
+
+
+def roc_table(body: Mapping[str, Any]) -> str:
+    """True positive rates of pairs at small false positive rates, in percent."""
+    rows = [(name, *(f"{100 * tpr:.1f}" for tpr in net["roc"]["tpr_at_fpr"].values())) for name, net in _measured(body)]
+    roc = body["roc"]
+    return (
+        table(("TPR at FPR", *roc["tpr_at_fpr"]), rows)
+        + f"\npercent of {roc['num_matches']} matching pairs, at rates of {roc['num_non_matches']} others"
+    )
+
+
+def _measured(body: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    found = [(f"network {k}", net) for k, net in enumerate(body["networks"])]
+    return [*found, ("both", body["ensemble"])] if body.get("ensemble") else found
 
 
 def _percent(net: Mapping[str, float]) -> tuple[str, ...]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 
-from reid_core.cli._screen import progress, result, results_table, say
+from reid_core.cli._screen import Tick, progress, result, results_table, roc_table, say
 from reid_core.config import TrainConfig
 from reid_core.engine.device import choose_device
 from reid_core.engine.evaluate import EvaluationOptions, evaluate
 from reid_core.engine.loading import load_networks
+from reid_core.engine.post_processing import PostProcessing
 from reid_core.engine.run_data import read_split
 from reid_core.engine.training_data import usable
 from reid_core.errors import UsageError
@@ -53,11 +55,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max_bad_images", type=float, default=0.01, help="with skip: the share that is still accepted (default: 0.01)"
     )
+    parser.add_argument("--rerank", action="store_true", help="re-rank by k-reciprocal neighbours (docs/reranking.md)")
+    for name, kind, what in (
+        ("k1", int, "size of the neighbourhoods"),
+        ("k2", int, "nearest images that are averaged over"),
+        ("lambda_value", float, "share of the original distance"),
+    ):
+        default = getattr(PostProcessing, name)
+        parser.add_argument(f"--{name}", type=kind, help=f"with --rerank: {what} (default: {default})")
+    parser.add_argument(
+        "--query_expansion", type=int, default=0, metavar="K", help="blend queries with their K nearest gallery images"
+    )
+    parser.add_argument(
+        "--database_augmentation", type=int, default=0, metavar="K", help="blend gallery images with their K nearest"
+    )
+    parser.add_argument(
+        "--expansion_alpha",
+        type=float,
+        default=0.0,
+        help="weigh those by similarity to this power (default: 0, evenly)",
+    )
+    parser.add_argument("--roc", action="store_true", help="true positive rates of pairs at small false positive rates")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure; the table or JSON goes to stdout, nothing is written to the run."""
+    post = post_processing(args)
     device = choose_device(args.device, args.gpu)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -85,12 +109,37 @@ def run(args: argparse.Namespace) -> int:
         say(f"{skipped} unreadable images left out")
     size = trained.identity["image_size"]
     flip = trained.config.get("flip", True) if args.flip is None else args.flip
-    options = EvaluationOptions((size[0], size[1]), bool(flip), args.max_rank, args.batchsize, args.workers)
-    with progress("measuring", "image") as tick:
-        outcome = evaluate([network.to(device) for network in trained.networks], split, options, device, tick)
+    options = EvaluationOptions(
+        (size[0], size[1]), bool(flip), args.max_rank, args.batchsize, args.workers, post, args.roc
+    )
+    networks = [network.to(device) for network in trained.networks]
+    with progress("measuring", "image") as tick, _second_bar(post) as post_tick:
+        outcome = evaluate(networks, split, options, device, tick, post_tick)
     body = {**outcome.to_json(), "source": str(trained.source), "dataset": split.dataset, "flip": bool(flip)}
+    body["post_processing"] = post.to_json()
     if args.json:
         result(json.dumps(body, indent=1))
         return 0
-    result(results_table(body))
+    result(results_table(body, str(post)))
+    if args.roc:
+        result("\n" + roc_table(body))
     return 0
+
+
+def post_processing(args: argparse.Namespace) -> PostProcessing:
+    """What the flags ask for.
+
+    Raises:
+        UsageError: numbers of a re-ranking that was not asked for.
+    """
+    numbers = {name: getattr(args, name) for name in ("k1", "k2", "lambda_value") if getattr(args, name) is not None}
+    if numbers and not args.rerank:
+        raise UsageError(f"--{next(iter(numbers))} belongs to --rerank, which was not given")
+    return PostProcessing(
+        args.database_augmentation, args.query_expansion, args.expansion_alpha, args.rerank, **numbers
+    )
+
+
+def _second_bar(post: PostProcessing) -> AbstractContextManager[Tick | None]:
+    """Distances alone are done before a bar could be read."""
+    return progress("post-processing", "step") if post.to_json() else nullcontext()

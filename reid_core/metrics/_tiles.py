@@ -47,23 +47,8 @@ class Embeddings:
             raise UsageError(
                 f"unknown distance {metric!r}: known are {' and '.join(METRICS)}.{closest(metric, METRICS)}"
             )
-        if values.ndim != 2 or values.shape[1] == 0 or values.dtype.kind not in "fiu":
-            raise UsageError(f"{kind} embeddings must be (N, D) real numbers, got {values.dtype} {values.shape}")
-        if names is not None and len(names) != len(values):
-            raise UsageError(f"{len(names)} names were given for {len(values)} {kind} embeddings")
         self.values, self.metric = values, metric
-        lengths = np.empty(len(values))
-        for start in range(0, len(values), TILE):
-            lengths[start : start + TILE] = _lengths(np.asarray(values[start : start + TILE]))
-        for trouble, bad in (("is not finite", ~np.isfinite(lengths)), ("is all zeros", lengths == 0)):
-            if bad.any():
-                row = int(np.flatnonzero(bad)[0])
-                image = "" if names is None else f" ({names[row]})"
-                raise NumericalError(
-                    f"the embedding of {kind} image {row}{image} {trouble} ({int(bad.sum())} such rows of {len(bad)}): it "
-                    "has no distance to anything. Look at the image, and at whether the network's weights are finite"
-                )
-        self._lengths = lengths
+        self._lengths = checked_lengths(kind, values, names)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -92,6 +77,34 @@ class Embeddings:
         if len(odd):
             unit[odd] = sign * (part[odd].astype(np.float64) / lengths[odd, None])
         return unit
+
+
+def checked_lengths(kind: str, values: NDArray[Any], names: Sequence[str] | None = None) -> NDArray[np.float64]:
+    """(N,) Euclidean lengths of the rows of (N, D) ``values``.
+
+    Args:
+        kind: ``query`` or ``gallery``, for the messages. names: image paths, likewise.
+
+    Raises:
+        NumericalError: a row has a NaN or an infinite number, or is all zeros; row and image are named.
+        UsageError: not (N, D) real numbers, or another number of names.
+    """
+    if values.ndim != 2 or values.shape[1] == 0 or values.dtype.kind not in "fiu":
+        raise UsageError(f"{kind} embeddings must be (N, D) real numbers, got {values.dtype} {values.shape}")
+    if names is not None and len(names) != len(values):
+        raise UsageError(f"{len(names)} names were given for {len(values)} {kind} embeddings")
+    lengths = np.empty(len(values))
+    for start in range(0, len(values), TILE):
+        lengths[start : start + TILE] = _lengths(np.asarray(values[start : start + TILE]))
+    for trouble, bad in (("is not finite", ~np.isfinite(lengths)), ("is all zeros", lengths == 0)):
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            image = "" if names is None else f" ({names[row]})"
+            raise NumericalError(
+                f"the embedding of {kind} image {row}{image} {trouble} ({int(bad.sum())} such rows of {len(bad)}): it "
+                "has no distance to anything. Look at the image, and at whether the network's weights are finite"
+            )
+    return lengths
 
 
 def _lengths(part: NDArray[Any]) -> NDArray[np.float64]:
