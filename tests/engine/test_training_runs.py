@@ -350,6 +350,16 @@ def test_stopped_in_the_baseline_of_patterned_noise_says_how_to_go_on(tiny_marke
     assert json.loads((tmp_path / "p-pattern" / "status.json").read_text())["state"] == "done"
 
 
+def test_an_automatic_switch_is_the_run_of_the_epoch_it_takes(tiny_market, tmp_path, monkeypatch):
+    fixed, _ = train(tiny_market, tmp_path, "fixed", epochs=3, switch="2")
+    monkeypatch.setattr("reid_core.methods.core.ready_to_switch", lambda history: False)
+    auto, _ = train(tiny_market, tmp_path, "auto", epochs=3, switch="auto")
+    assert metrics(auto) == metrics(fixed)
+    assert json.loads((auto / "result.json").read_text())["switch"] == 2
+    for name, array in weights(fixed).items():
+        np.testing.assert_array_equal(weights(auto)[name], array, err_msg=name)
+
+
 def test_dropout_rests_in_core_unless_the_schedule_is_published():
     from torch import nn
 

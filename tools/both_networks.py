@@ -1,6 +1,6 @@
 """How two trained networks rank together: by the mean of their distances (ours), or of their embeddings.
 
-Usage: python tools/bench/both_networks.py RUN [DATA] [--checkpoint last]      RUN is a run folder of two networks
+Usage: python tools/both_networks.py RUN [DATA] [--checkpoint last]      RUN is a run folder of two networks
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
