@@ -5,14 +5,18 @@
 // A gallery image is kept for a query unless its pid is -1 (junk), or its pid and camid both equal the query's.
 // Kept images are ranked by distance, non-matches first at equal distance, so a match at distance d stands behind
 // every non-match with distance <= d and behind the matches nearer than itself. It is therefore enough to sort the few
-// matches and to count, for each of them, the kept non-matches that are not farther.
+// matches and to count, for each of them, the kept non-matches that are not farther. Counting is the work: count.hpp
+// does it for all of the row, and what is not a kept non-match, a few images that are known by name, is taken off.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <vector>
+
+#include "count.hpp"
 
 namespace reid {
 
@@ -29,104 +33,159 @@ struct QueryRank {
     double inp = std::numeric_limits<double>::quiet_NaN();           // matches / rank of the last one, from 1
 };
 
-struct Gallery {
-    const std::int64_t* pids;
-    const std::int64_t* camids;
-    std::ptrdiff_t size;
+// The gallery by identity, so that a query's few images are found without looking at all. Read-only once built.
+class Gallery {
+   public:
+    struct Range {
+        std::size_t begin, end;
+    };
+
+    Gallery() = default;
+    Gallery(const std::int64_t* pids, const std::int64_t* camids, std::ptrdiff_t size)
+        : columns_(static_cast<std::size_t>(size)), pids_(columns_.size()), camids_(columns_.size()) {
+        sort(pids, size);
+        for (std::size_t k = 0; k < columns_.size(); ++k) {
+            pids_[k] = pids[columns_[k]];
+            camids_[k] = camids[columns_[k]];
+        }
+        junk_ = of(junk_pid);
+    }
+
+    std::ptrdiff_t size() const { return static_cast<std::ptrdiff_t>(columns_.size()); }
+    Range junk() const { return junk_; }
+    std::ptrdiff_t column(std::size_t k) const { return columns_[k]; }
+    std::int64_t camid(std::size_t k) const { return camids_[k]; }
+    Range of(std::int64_t pid) const {
+        const auto found = std::equal_range(pids_.begin(), pids_.end(), pid);
+        return {static_cast<std::size_t>(found.first - pids_.begin()),
+                static_cast<std::size_t>(found.second - pids_.begin())};
+    }
+
+   private:
+    // Most data sets count identities from 0: then sorting is counting.
+    void sort(const std::int64_t* pids, std::ptrdiff_t size) {
+        const auto ends = std::minmax_element(pids, pids + size);
+        const auto low = size ? static_cast<std::uint64_t>(*ends.first) : 0;
+        const auto span = size ? static_cast<std::uint64_t>(*ends.second) - low : 0;
+        if (span < 4 * static_cast<std::uint64_t>(size) + 1024) {
+            std::vector<std::size_t> next(static_cast<std::size_t>(span) + 2, 0);
+            for (std::ptrdiff_t j = 0; j < size; ++j) ++next[static_cast<std::uint64_t>(pids[j]) - low + 1];
+            std::partial_sum(next.begin(), next.end(), next.begin());
+            for (std::ptrdiff_t j = 0; j < size; ++j) columns_[next[static_cast<std::uint64_t>(pids[j]) - low]++] = j;
+            return;
+        }
+        std::iota(columns_.begin(), columns_.end(), std::ptrdiff_t{0});
+        std::sort(columns_.begin(), columns_.end(), [pids](std::ptrdiff_t a, std::ptrdiff_t b) {
+            return pids[a] != pids[b] ? pids[a] < pids[b] : a < b;
+        });
+    }
+
+    std::vector<std::ptrdiff_t> columns_;  // by pid, then in order
+    std::vector<std::int64_t> pids_, camids_;
+    Range junk_{0, 0};
 };
 
 // Memory that is reused from query to query; every call overwrites all that it reads.
 template <class Real>
 struct RankScratch {
-    std::vector<Real> matches;          // distances of the matches, ascending
-    std::vector<std::int64_t> nearer;   // per match: non-matches whose first match behind them is this one
-    std::vector<unsigned char> tied;    // per match: a non-match lies at its distance
+    std::vector<Real> matches;     // distances of the matches, ascending
+    std::vector<Real> left_out;    // distances of junk and of dropped images
+    LevelCounts<Real> row, minus;  // counts for all of the row, and for what was left out
 };
 
-// Column of the first NaN, or -1.
+// Ranks one query. `distances` has gallery.size() entries. Returns the column of the first that is NaN or infinite, or -1;
+// only then `result` is set.
 template <class Real>
-std::ptrdiff_t first_nan(const Real* distances, std::ptrdiff_t size) {
-    for (std::ptrdiff_t j = 0; j < size; ++j) {
-        if (distances[j] != distances[j]) return j;
-    }
-    return -1;
-}
-
-// Ranks one query. `distances` has gallery.size entries, none of them NaN.
-template <class Real>
-QueryRank rank_query(const Real* distances, const Gallery& gallery, std::int64_t pid, std::int64_t camid,
-                     bool drop_same_camera, RankScratch<Real>& scratch) {
-    QueryRank result;
+std::ptrdiff_t rank_query(const Real* distances, const Gallery& gallery, std::int64_t pid, std::int64_t camid,
+                          bool drop_same_camera, Isa isa, RankScratch<Real>& scratch, QueryRank& result) {
+    result = QueryRank();
     auto& matches = scratch.matches;
+    auto& left_out = scratch.left_out;
+    auto& levels = scratch.row.levels;
     matches.clear();
-    if (pid == junk_pid) return result;  // junk is never kept, so nothing can match
-    for (std::ptrdiff_t j = 0; j < gallery.size; ++j) {
-        if (gallery.pids[j] != pid) continue;
-        if (drop_same_camera && gallery.camids[j] == camid) {
-            ++result.num_dropped;
-        } else {
-            matches.push_back(distances[j]);
+    left_out.clear();
+    bool finite = true;
+    if (pid != junk_pid) {  // junk is never kept, so nothing can match
+        const Gallery::Range own = gallery.of(pid);
+        for (std::size_t k = own.begin; k < own.end; ++k) {
+            const bool dropped = drop_same_camera && gallery.camid(k) == camid;
+            const Real distance = distances[gallery.column(k)];
+            (dropped ? left_out : matches).push_back(distance);
+            finite = finite && is_finite(distance);
         }
     }
-    if (matches.empty()) return result;
+    if (!finite) return first_not_finite(distances, gallery.size());  // they cannot be sorted
+    result.num_dropped = static_cast<std::int64_t>(left_out.size());
     std::sort(matches.begin(), matches.end());
+    levels.assign(matches.begin(), matches.end());
+    levels.erase(std::unique(levels.begin(), levels.end()), levels.end());
+    scratch.row.restart();
+    const std::ptrdiff_t bad = count_values(distances, gallery.size(), scratch.row, isa);
+    if (bad >= 0 || matches.empty()) return bad;
+    finish(scratch.row);
 
-    const std::size_t count = matches.size();
-    scratch.nearer.assign(count, 0);
-    scratch.tied.assign(count, 0);
-    const Real farthest = matches.back();
-    for (std::ptrdiff_t j = 0; j < gallery.size; ++j) {
-        const Real distance = distances[j];
-        if (distance > farthest || gallery.pids[j] == pid || gallery.pids[j] == junk_pid) continue;
-        const auto behind = std::lower_bound(matches.begin(), matches.end(), distance);
-        const auto position = static_cast<std::size_t>(behind - matches.begin());
-        ++scratch.nearer[position];
-        if (*behind == distance) scratch.tied[position] = 1;
+    for (std::size_t k = gallery.junk().begin; k < gallery.junk().end; ++k) {
+        left_out.push_back(distances[gallery.column(k)]);
+    }
+    scratch.minus.levels = levels;
+    scratch.minus.restart();
+    if (left_out.size() < 32) {
+        count_by_search(left_out.data(), static_cast<std::ptrdiff_t>(left_out.size()), scratch.minus);
+    } else {
+        count_values(left_out.data(), static_cast<std::ptrdiff_t>(left_out.size()), scratch.minus, isa);
+        finish(scratch.minus);
     }
 
+    const std::size_t count = matches.size();
     double sum = 0.0;
     double sum_trapezoid = 0.0;
     std::int64_t before = 0;  // non-matches in front of the current match
     std::int64_t rank = 0;
-    for (std::size_t j = 0; j < count; ++j) {
-        // lower_bound marks the first of equal matches only
-        if (j > 0 && matches[j] == matches[j - 1]) scratch.tied[j] = scratch.tied[j - 1];
-        before += scratch.nearer[j];
-        rank = static_cast<std::int64_t>(j) + before;
-        if (j == 0) result.first_hit = rank;
-        const double hits = static_cast<double>(j);
-        const double precision = (hits + 1.0) / (static_cast<double>(rank) + 1.0);
-        const double old_precision = rank == 0 ? 1.0 : hits / static_cast<double>(rank);
-        sum += precision;
-        sum_trapezoid += 0.5 * (precision + old_precision);
-        result.num_tied += scratch.tied[j];
+    for (std::size_t j = 0, level = 0; level < levels.size(); ++level) {
+        std::size_t last = j + 1;
+        while (last < count && matches[last] == matches[j]) ++last;
+        const auto here = static_cast<std::int64_t>(last - j);  // matches at this distance
+        before += scratch.row.gaps[level] - scratch.minus.gaps[level] - here;
+        if (scratch.row.equal[level] - scratch.minus.equal[level] > here) result.num_tied += here;
+        for (; j < last; ++j) {
+            rank = static_cast<std::int64_t>(j) + before;
+            if (j == 0) result.first_hit = rank;
+            const double hits = static_cast<double>(j);
+            const double precision = (hits + 1.0) / (static_cast<double>(rank) + 1.0);
+            const double old_precision = rank == 0 ? 1.0 : hits / static_cast<double>(rank);
+            sum += precision;
+            sum_trapezoid += 0.5 * (precision + old_precision);
+        }
     }
     const double total = static_cast<double>(count);
     result.num_matches = static_cast<std::int64_t>(count);
     result.ap = sum / total;
     result.ap_trapezoid = sum_trapezoid / total;
     result.inp = total / (static_cast<double>(rank) + 1.0);
-    return result;
+    return -1;
 }
 
-// Where a NaN stands; row -1 for nowhere.
-struct NanPosition {
+// Where a distance stands that is NaN or infinite; row -1 for nowhere.
+struct BadPosition {
     std::ptrdiff_t row = -1;
     std::ptrdiff_t column = -1;
 };
 
-// Ranks `rows` queries one after another; stops at the first row with a NaN and says where it is.
-// distances: rows x gallery.size. q_pids, q_camids: rows.
+// Ranks `rows` queries one after another; stops at the first row with a distance that is NaN or infinite, and says where
+// it is. May be called from several threads at once.
+// distances: rows x gallery.size(). q_pids, q_camids: rows.
 // counts: rows x 4 (first_hit, num_matches, num_tied, num_dropped). scores: rows x 3 (ap, ap_trapezoid, inp).
 template <class Real>
-NanPosition rank_rows(const Real* distances, std::ptrdiff_t rows, const Gallery& gallery, const std::int64_t* q_pids,
-                      const std::int64_t* q_camids, bool drop_same_camera, std::int64_t* counts, double* scores) {
+BadPosition rank_rows(const Real* distances, std::ptrdiff_t rows, const Gallery& gallery, const std::int64_t* q_pids,
+                      const std::int64_t* q_camids, bool drop_same_camera, Isa isa, std::int64_t* counts,
+                      double* scores) {
     RankScratch<Real> scratch;
+    QueryRank one;
     for (std::ptrdiff_t i = 0; i < rows; ++i) {
-        const Real* row = distances + i * gallery.size;
-        const std::ptrdiff_t column = first_nan(row, gallery.size);
+        const Real* row = distances + i * gallery.size();
+        const std::ptrdiff_t column =
+            rank_query(row, gallery, q_pids[i], q_camids[i], drop_same_camera, isa, scratch, one);
         if (column >= 0) return {i, column};
-        const QueryRank one = rank_query(row, gallery, q_pids[i], q_camids[i], drop_same_camera, scratch);
         std::int64_t* count = counts + 4 * i;
         count[0] = one.first_hit;
         count[1] = one.num_matches;

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eval_lib._checks import NoMatchError, NotANumberError
+from eval_lib._checks import NoMatchError, NotANumberError, NotFiniteError
 from eval_lib._native import build_record, why_missing
 from eval_lib._queries import QueryRanks, rank_queries
 from eval_lib.single_shot import single_shot_cmc
@@ -18,6 +18,7 @@ from eval_lib.single_shot import single_shot_cmc
 __all__ = [
     "NoMatchError",
     "NotANumberError",
+    "NotFiniteError",
     "QueryRanks",
     "build_record",
     "eval_cuhk03_wrap",
@@ -52,7 +53,7 @@ def eval_market1501_wrap(
         ``mAP``: mean average precision, step rule.
 
     Raises:
-        NotANumberError: a distance is NaN; the message names row and column.
+        NotFiniteError: a distance is NaN or infinite; the message names row and column.
         NoMatchError: no query has a match.
         ValueError, TypeError: lengths that do not fit, or numbers of a wrong kind.
     """
@@ -100,7 +101,14 @@ def evaluate_rank(
     g_camids: ArrayLike,
     max_rank: int = 50,
     use_metric_cuhk03: bool = False,
+    *,
+    seed: int = 0,
+    repeats: int = 100,
 ) -> tuple[NDArray[np.float64], float]:
-    """CMC and mAP by the rule of Market-1501 or, if asked for, of CUHK03's first protocol; see those functions."""
-    rule = eval_cuhk03_wrap if use_metric_cuhk03 else eval_market1501_wrap
-    return rule(distmat, q_pids, g_pids, q_camids, g_camids, max_rank)
+    """CMC and mAP by the rule of Market-1501 or, if asked for, of CUHK03's first protocol; see those functions.
+
+    ``seed`` and ``repeats`` are those of CUHK03's draws.
+    """
+    if use_metric_cuhk03:
+        return eval_cuhk03_wrap(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, seed=seed, repeats=repeats)
+    return eval_market1501_wrap(distmat, q_pids, g_pids, q_camids, g_camids, max_rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,30 @@ from numpy.typing import ArrayLike, NDArray
 JUNK_PID = -1
 
 
-class NotANumberError(ValueError):
-    """A distance is NaN.
+class NotFiniteError(ValueError):
+    """A distance is NaN or infinite.
 
     Attributes:
         row: query. column: gallery image; both counted from 0.
+        value: the distance.
     """
 
-    def __init__(self, row: int, column: int) -> None:
+    def __init__(self, row: int, column: int, value: float = float("nan")) -> None:
         self.row = row
         self.column = column
+        self.value = value
+        what = "NaN" if math.isnan(value) else "infinite" if value > 0 else "minus infinity"
         super().__init__(
-            f"distmat[{row}, {column}] is NaN (query {row}, gallery image {column}): "
-            "look for NaN in the embeddings of these two images"
+            f"distmat[{row}, {column}] is {what} (query {row}, gallery image {column}): "
+            "look for NaN and for very large numbers in the embeddings of these two images"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.row, self.column)
+        return type(self), (self.row, self.column, self.value)
+
+
+NotANumberError = NotFiniteError
+"""Its name before infinite distances were refused, too."""
 
 
 class NoMatchError(ValueError):

@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import logging
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +48,23 @@ def _warn_once(reason: str) -> None:
     logger.warning(
         "ranking runs in plain Python, many times slower: the compiled eval_lib._rank is missing (%s)", reason
     )
+
+
+def instruction_set(module: ModuleType) -> int:
+    """Number of the instruction set that ``module`` is to use: the best of this processor, or ``REID_CORE_ISA``.
+
+    The results are the same; the variable is there for tests, for comparisons, and for a processor that misbehaves.
+
+    Raises:
+        ValueError: ``REID_CORE_ISA`` names none that this machine has.
+    """
+    known: dict[str, int] = module.isas()
+    wanted = os.environ.get("REID_CORE_ISA")
+    if not wanted:
+        return max(known.values())
+    if wanted not in known:
+        raise ValueError(f"REID_CORE_ISA is {wanted!r}; this machine has {', '.join(known)}")
+    return known[wanted]
 
 
 def choose(backend: str) -> ModuleType | None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from eval_lib import _checks, _native, reference
 
-_PAIRS_PER_BLOCK = 1 << 22
-"""Distances handed over at a time: a copy of them, needed for odd strides or types, stays below 32 MiB a thread."""
+_PAIRS_PER_BLOCK = 1 << 20
+"""Distances handed over at a time: about a millisecond, after which Ctrl-C is looked at and a waiting thread has its
+turn; a copy of them, needed for odd strides or types, stays below 8 MiB a thread."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def rank_queries(
         QueryRanks, with at least one valid query.
 
     Raises:
-        NotANumberError: a distance is NaN, anywhere in ``distmat``; the first one is named.
+        NotFiniteError: a distance is NaN or infinite, anywhere in ``distmat``; the first one is named.
         NoMatchError: no query has a match.
         ValueError, TypeError: lengths that do not fit, numbers of a wrong kind, an unknown backend.
         RuntimeError: ``native`` was asked for and is missing.
@@ -116,8 +116,9 @@ def rank_queries(
     counts = np.empty((rows, 4), dtype=np.int64)
     scores = np.empty((rows, 3), dtype=np.float64)
     if columns:
-        fill = _native_fill(native) if native else _python_fill
-        _in_blocks(fill, table, ids, bool(drop_same_camera), counts, scores, threads if native else 1)
+        drop = bool(drop_same_camera)
+        fill = _native_fill(native, ids, drop) if native else _python_fill(ids, drop)
+        _in_blocks(fill, table, counts, scores, threads if native else 1)
     num_junk = int((ids[1] == _checks.JUNK_PID).sum())
     if columns == 0 or not (counts[:, 0] >= 0).any():
         dropped = 0 if columns == 0 else int(counts[:, 3].sum())
@@ -138,26 +139,21 @@ def rank_queries(
 
 
 _Ids = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-_Fill = Callable[..., tuple[int, int]]
+# Fills counts and scores of some rows; returns row and column of the first distance that is NaN or infinite, or (-1, -1).
+_Fill = Callable[[NDArray[Any], slice, NDArray[np.int64], NDArray[np.float64]], tuple[int, int]]
 
 
 def _default_threads(pairs: int) -> int:
-    """One for each processor that this process may use, and a million pairs at least for each."""
+    if pairs < 2_000_000:
+        return 1  # they would take longer to start than one needs
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(usable, 16, pairs // 1_000_000))
 
 
 def _in_blocks(
-    fill: _Fill,
-    table: NDArray[Any],
-    ids: _Ids,
-    drop_same_camera: bool,
-    counts: NDArray[np.int64],
-    scores: NDArray[np.float64],
-    threads: int,
+    fill: _Fill, table: NDArray[Any], counts: NDArray[np.int64], scores: NDArray[np.float64], threads: int
 ) -> None:
     """Fill ``counts`` and ``scores`` block by block; the threads end before this returns, so a later fork is safe."""
-    q_pids, g_pids, q_camids, g_camids = ids
     rows, columns = table.shape
     real = _checks.real_type(table)
     size = max(1, min(_PAIRS_PER_BLOCK // columns, -(-rows // threads)))
@@ -166,11 +162,9 @@ def _in_blocks(
         part = slice(start, start + size)
         # Native byte order, aligned and in rows; a table that is so already is not copied.
         distances = np.require(table[part], dtype=real, requirements=["C", "A"])
-        row, column = fill(
-            distances, q_pids[part], g_pids, q_camids[part], g_camids, drop_same_camera, counts[part], scores[part]
-        )
+        row, column = fill(distances, part, counts[part], scores[part])
         if row >= 0:
-            raise _checks.NotANumberError(start + row, column)
+            raise _checks.NotFiniteError(start + row, column, float(distances[row, column]))
 
     starts = range(0, rows, size)
     if threads == 1 or len(starts) == 1:
@@ -178,39 +172,48 @@ def _in_blocks(
             block(start)
         return
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        # In order, so that the first NaN of the table is the one that is named.
-        for done in [pool.submit(block, start) for start in starts]:
-            done.result()
+        try:
+            # In order, so that the first bad distance of the table is the one that is named.
+            for done in [pool.submit(block, start) for start in starts]:
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C only the blocks under way are finished
+            raise
 
 
-def _native_fill(module: ModuleType) -> _Fill:
-    def fill(distances: NDArray[Any], *rest: Any) -> tuple[int, int]:
-        rank_rows = module.rank_rows_float32 if distances.dtype == np.float32 else module.rank_rows_float64
-        row, column = rank_rows(distances, *rest)
+def _native_fill(module: Any, ids: _Ids, drop_same_camera: bool) -> _Fill:
+    q_pids, g_pids, q_camids, g_camids = ids
+    gallery = module.Gallery(g_pids, g_camids)
+    isa = _native.instruction_set(module)
+
+    def fill(
+        distances: NDArray[Any], part: slice, counts: NDArray[np.int64], scores: NDArray[np.float64]
+    ) -> tuple[int, int]:
+        rank = gallery.rank_float32 if distances.dtype == np.float32 else gallery.rank_float64
+        row, column = rank(distances, q_pids[part], q_camids[part], drop_same_camera, isa, counts, scores)
         return row, column
 
     return fill
 
 
-def _python_fill(
-    distances: NDArray[Any],
-    q_pids: NDArray[np.int64],
-    g_pids: NDArray[np.int64],
-    q_camids: NDArray[np.int64],
-    g_camids: NDArray[np.int64],
-    drop_same_camera: bool,
-    counts: NDArray[np.int64],
-    scores: NDArray[np.float64],
-) -> tuple[int, int]:
-    """The definition, with the signature of the compiled twin."""
-    for i, row in enumerate(distances):
-        column = reference.first_nan(row)
-        if column >= 0:
-            return i, column
-        one = reference.rank_query(row, g_pids, g_camids, int(q_pids[i]), int(q_camids[i]), drop_same_camera)
-        counts[i] = one.first_hit, one.num_matches, one.num_tied, one.num_dropped
-        scores[i] = one.ap, one.ap_trapezoid, one.inp
-    return -1, -1
+def _python_fill(ids: _Ids, drop_same_camera: bool) -> _Fill:
+    """The definition, in the place of the compiled twin."""
+    q_pids, g_pids, q_camids, g_camids = ids
+
+    def fill(
+        distances: NDArray[Any], part: slice, counts: NDArray[np.int64], scores: NDArray[np.float64]
+    ) -> tuple[int, int]:
+        queries = zip(distances, q_pids[part].tolist(), q_camids[part].tolist())
+        for i, (row, pid, camid) in enumerate(queries):
+            column = reference.first_not_finite(row)
+            if column >= 0:
+                return i, column
+            one = reference.rank_query(row, g_pids, g_camids, pid, camid, drop_same_camera)
+            counts[i] = one.first_hit, one.num_matches, one.num_tied, one.num_dropped
+            scores[i] = one.ap, one.ap_trapezoid, one.inp
+        return -1, -1
+
+    return fill
 
 
 def _no_match_message(

@@ -45,9 +45,9 @@ class QueryRank(NamedTuple):
     inp: float
 
 
-def first_nan(distances: NDArray[Any]) -> int:
-    """Position of the first NaN in (G,) distances, or -1."""
-    where = np.flatnonzero(np.isnan(distances))
+def first_not_finite(distances: NDArray[Any]) -> int:
+    """Position of the first NaN or infinity in (G,) distances, or -1."""
+    where = np.flatnonzero(~np.isfinite(distances))
     return int(where[0]) if len(where) else -1
 
 
@@ -59,7 +59,7 @@ def rank_query(
     camid: int,
     drop_same_camera: bool = True,
 ) -> QueryRank:
-    """Rank one query against (G,) distances without NaN.
+    """Rank one query against (G,) distances, all of them finite.
 
     Args:
         distances: (G,) real. g_pids, g_camids: (G,).

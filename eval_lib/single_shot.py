@@ -39,7 +39,7 @@ def single_shot_cmc(
         (max_rank,) float64, never falling.
 
     Raises:
-        NotANumberError, NoMatchError, ValueError, TypeError: as ``rank_queries``.
+        NotFiniteError, NoMatchError, ValueError, TypeError: as ``rank_queries``.
 
     Reference: W. Li et al., "DeepReID: Deep Filter Pairing Neural Network for Person Re-Identification", CVPR 2014,
     section 5 (single-shot).
@@ -58,9 +58,9 @@ def single_shot_cmc(
     hits = np.zeros(size, dtype=np.int64)
     num_valid = 0
     for i in range(rows):
-        column = reference.first_nan(table[i])
+        column = reference.first_not_finite(table[i])
         if column >= 0:
-            raise _checks.NotANumberError(i, column)
+            raise _checks.NotFiniteError(i, column, float(table[i, column]))
         pid = query_pids[i]
         kept = gallery_pids != _checks.JUNK_PID
         if drop_same_camera:

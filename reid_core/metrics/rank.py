@@ -53,7 +53,7 @@ def rank_metrics(
         RankResult; ``notes`` names the backend and, with ``cuhk03``, seed and repeats.
 
     Raises:
-        NumericalError: a distance is NaN; row and column are named.
+        NumericalError: a distance is NaN or infinite; row and column are named.
         DataError: no query has a match.
         UsageError: an unknown protocol or backend, lengths that do not fit, a backend that is not built.
     """
@@ -69,7 +69,7 @@ def rank_metrics(
             cmc = eval_lib.single_shot_cmc(*table, max_rank, seed=seed, repeats=repeats)
         else:
             cmc = ranks.cmc(max_rank)
-    except eval_lib.NotANumberError as error:
+    except eval_lib.NotFiniteError as error:
         raise NumericalError(str(error)) from error
     except eval_lib.NoMatchError as error:
         raise DataError(str(error)) from error
