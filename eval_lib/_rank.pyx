@@ -35,6 +35,13 @@ cdef extern from "rank.hpp" namespace "reid" nogil:
         const int64_t* q_camids, bint drop_same_camera, Isa isa, int64_t* counts, double* scores) except +
 
 
+cdef extern from "count_tile.hpp" namespace "reid" nogil:
+    cbool c_count_tile "reid::count_tile"(
+        const float* tile, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t width, const int64_t* low,
+        const int64_t* high, const float* thresholds, const int64_t* starts, Isa isa, int64_t* between,
+        int64_t* tied) except +
+
+
 ctypedef fused real:
     float
     double
@@ -93,3 +100,33 @@ cdef tuple _rows(Gallery gallery, const real[:, ::1] distances, const int64_t[::
             bad = rank_doubles(&distances[0, 0], rows, gallery.by_pid, &q_pids[0], &q_camids[0], drop_same_camera,
                                <Isa>isa, &counts[0, 0], &scores[0, 0])
     return bad.row, bad.column
+
+
+def count_tile(const float[:, ::1] tile, Py_ssize_t width, const int64_t[::1] low, const int64_t[::1] high,
+               const float[::1] thresholds, const int64_t[::1] starts, int isa, int64_t[::1] between,
+               int64_t[::1] tied):
+    """Add to ``between`` and ``tied`` what the first columns of a tile show; False if one is NaN or infinite.
+
+    ``tile`` is (R, C), of which ``width`` columns count; ``low`` and ``high`` (R,); ``starts`` (R + 1,) into the others.
+    """
+    cdef Py_ssize_t rows = low.shape[0], i
+    cdef int64_t before = 0
+    cdef cbool fine = True
+    if rows == 0 or thresholds.shape[0] == 0 or width == 0:
+        return True
+    if tile.shape[0] < rows or tile.shape[1] < width or high.shape[0] != rows or starts.shape[0] != rows + 1:
+        raise ValueError("a row of the tile, a range and a start a query")
+    if between.shape[0] != thresholds.shape[0] or tied.shape[0] != thresholds.shape[0]:
+        raise ValueError("two counts a threshold")
+    if isa < 0 or isa >= num_isas or not isa_available(<Isa>isa):
+        raise ValueError("an instruction set that this machine lacks")
+    for i in range(rows):
+        if low[i] < 0 or high[i] < low[i] or high[i] > width:
+            raise ValueError("ranges must lie in the tile")
+        if starts[i] < before or starts[i + 1] < starts[i] or starts[i + 1] > thresholds.shape[0]:
+            raise ValueError("starts must ascend within the thresholds")
+        before = starts[i]
+    with nogil:
+        fine = c_count_tile(&tile[0, 0], tile.shape[1], rows, width, &low[0], &high[0], &thresholds[0], &starts[0],
+                            <Isa>isa, &between[0], &tied[0])
+    return fine

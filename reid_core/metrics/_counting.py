@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from eval_lib import _native
 
 Ints = NDArray[np.int64]
 
@@ -18,30 +21,42 @@ class Counts:
     Args:
         thresholds: (M,) float32 distances of the matches, ascending for each query.
         starts: (Q + 1,) where each query's matches begin.
+        native: the compiled ``eval_lib._rank``, or None for the definition in Python.
     """
 
-    def __init__(self, thresholds: NDArray[np.float32], starts: Ints) -> None:
-        self.thresholds, self.starts = thresholds, starts
+    def __init__(self, thresholds: NDArray[np.float32], starts: Ints, native: ModuleType | None = None) -> None:
+        self.thresholds, self.starts, self.native = thresholds, starts, native
+        self.isa = None if native is None else _native.instruction_set(native)
         self.between = np.zeros(len(thresholds), np.int64)
         self.tied = np.zeros(len(thresholds), np.int64)
 
-    def add_tile(self, tile: NDArray[np.float32], first: int, low: Ints, high: Ints) -> None:
+    def add_tile(self, tile: NDArray[np.float32], width: int, first: int, low: Ints, high: Ints) -> bool:
         """Count the non-matches of one tile.
 
         Args:
-            tile: (R, C) distances of queries ``first`` to ``first + R``.
+            tile: (T, C) distances of queries ``first`` to ``first + R``; rows beyond R and columns beyond ``width`` are padding.
             low, high: (R,) columns ``low:high`` belong to the query's own identity and are not counted.
+
+        Returns:
+            False if a number that was to be counted is NaN or infinite; the counts are then of no use.
         """
-        for i, row in enumerate(tile):
+        if self.native is not None:
+            starts = self.starts[first : first + len(low) + 1]
+            arrays = low, high, self.thresholds, starts, self.isa, self.between, self.tied
+            return bool(self.native.count_tile(tile, width, *arrays))
+        for i, row in enumerate(tile[: len(low), :width]):
             own = slice(self.starts[first + i], self.starts[first + i + 1])
             matches = self.thresholds[own]
+            others = np.concatenate([row[: low[i]], row[high[i] :]])
+            if not np.isfinite(others).all():
+                return False
             if len(matches) == 0:
                 continue
-            others = np.concatenate([row[: low[i]], row[high[i] :]])
             others = others[others <= matches[-1]]
             behind = np.searchsorted(matches, others, side="left")
             self.between[own] += np.bincount(behind, minlength=len(matches))
             np.add.at(self.tied[own], behind, matches[behind] == others)
+        return True
 
     def add(self, other: Counts) -> None:
         """Add what was counted elsewhere for the same matches."""

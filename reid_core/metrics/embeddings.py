@@ -7,13 +7,14 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eval_lib import QueryRanks, _checks
-from reid_core.errors import UsageError
+from eval_lib import QueryRanks, _checks, _native
+from reid_core.errors import NumericalError, UsageError
 from reid_core.metrics._counting import Counts, scores, sort_matches, unsort
 from reid_core.metrics._matches import Matches, find_matches
 from reid_core.metrics._shards import Shards
@@ -48,6 +49,7 @@ def rank_metrics_from_embeddings(
     gallery_names: Sequence[str] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    backend: str = "auto",
 ) -> RankResult:
     """What ``rank_metrics(distance_matrix(query, gallery, metric), ...)`` gives, to the same bits, without the matrix.
 
@@ -65,12 +67,14 @@ def rank_metrics_from_embeddings(
         query_names, gallery_names: image paths, for the messages.
         threads: products under way at a time, each made by one thread; by default one for each processor.
         progress: called with (tiles of the gallery done, all of them).
+        backend: of the counting: ``auto``, ``native`` or ``python``; results are the same.
 
     Returns:
         RankResult, as ``rank_metrics``.
 
     Raises:
-        NumericalError: an embedding has a NaN or an infinite number, or is a row of zeros; row and image are named.
+        NumericalError: an embedding has a NaN or an infinite number, or is a row of zeros, or a distance is too large for
+            float32; rows and images are named.
         DataError: no query has a match.
         UsageError: shapes, types or numbers that do not fit.
     """
@@ -86,6 +90,7 @@ def rank_metrics_from_embeddings(
     check_widths(*sides)
     budget = bytes_of(memory)
     try:
+        native = _native.choose(backend)
         _checks.count("max_rank", max_rank)
         workers = _checks.count("threads", usable_processors() if threads is None else threads)
         ids = (
@@ -94,18 +99,18 @@ def rank_metrics_from_embeddings(
             _checks.identities("q_camids", q_camids, len(sides[0]), "query embeddings"),
             _checks.identities("g_camids", g_camids, len(sides[1]), "gallery embeddings"),
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise UsageError(str(error)) from error
     matches = find_matches(*ids, drop_same_camera=protocol == "market1501")
     refuse_no_match(len(matches.owner), ids, matches.num_junk, int(matches.num_dropped.sum()))
-    counts = count_all(sides, matches, metric, budget, workers, progress)
+    counts = count_all(sides, matches, metric, budget, workers, native, progress)
     found = scores(counts)
     order = matches.query_order
     ranks = QueryRanks(
         **{name: unsort(values, order) for name, values in found._asdict().items()},
         num_dropped=unsort(matches.num_dropped, order),
         num_junk=matches.num_junk,
-        backend="python",
+        backend="python" if native is None else "native",
     )
     return as_rank_result(ranks, ranks.cmc(max_rank), protocol, {"backend": ranks.backend})
 
@@ -135,6 +140,7 @@ def count_all(
     metric: Metric,
     budget: int,
     workers: int,
+    native: ModuleType | None,
     progress: Progress | None,
 ) -> Counts:
     """Counts of all matches of all queries."""
@@ -161,7 +167,7 @@ def count_all(
             if progress is not None:
                 progress(before + done, len(chunks) * columns)
 
-        part = _Chunk(sides, matches, metric, first, last, budget // 2)
+        part = _Chunk(sides, matches, metric, first, last, budget // 2, native)
         with one_thread_a_product(), ThreadPoolExecutor(workers) as pool:
             counts = part.run(pool, workers, tick)
         own = slice(starts[first], starts[last])
@@ -180,8 +186,10 @@ class _Chunk:
         first: int,
         last: int,
         spare: int,
+        native: ModuleType | None,
     ) -> None:
-        self.gallery, self.metric = sides[1], metric
+        self.gallery, self.metric, self.native = sides[1], metric, native
+        self.queries = matches.query_order[first:last]
         self.order = matches.gallery_order
         self.low, self.high = matches.low[first:last], matches.high[first:last]
         starts = matches.starts[first : last + 1]
@@ -215,8 +223,8 @@ class _Chunk:
             list(pool.map(self._match_distances, [c for c in self.mine if c in self.with_matches]))
             self.shards.add_up(self.thresholds)
             self.thresholds = sort_matches(self.thresholds, self.owner)
-            total = Counts(self.thresholds, self.starts)
-            parts = [Counts(self.thresholds, self.starts) for _ in range(workers)]
+            total = Counts(self.thresholds, self.starts, self.native)
+            parts = [Counts(self.thresholds, self.starts, self.native) for _ in range(workers)]
             free = list(parts)
 
             def count(c: int) -> None:
@@ -266,4 +274,9 @@ class _Chunk:
                 tile_distances(self.lefts[r], right, self.metric, tile)
             low = np.clip(self.low[first : first + TILE] - begin, 0, width)
             high = np.clip(self.high[first : first + TILE] - begin, 0, width)
-            counts.add_tile(tile[: len(low), :width], first, low, high)
+            if not counts.add_tile(tile, width, first, low, high):
+                row, column = np.argwhere(~np.isfinite(tile[: len(low), :width]))[0]
+                raise NumericalError(
+                    f"the distance of query image {self.queries[first + row]} to gallery image {self.order[begin + column]} is "
+                    f"{tile[row, column]}: their embeddings are too far apart for float32; scale the embeddings down"
+                )

@@ -59,10 +59,9 @@ def test_the_bits_of_the_matrix_route(protocol, metric, ties):
     for seed, size in enumerate(SIZES):
         q, g, *ids = problem(seed, *size, ties=ties)
         expected = outcome(rank_metrics, distance_matrix(q, g, metric), *ids, protocol=protocol)
-        for memory, threads in (("256MB", 2), ("3MB", 3), (1, 1)):
-            found = outcome(
-                rank_metrics_from_embeddings, q, g, *ids, metric, memory=memory, threads=threads, protocol=protocol
-            )
+        for memory, threads, backend in (("256MB", 2, "auto"), ("3MB", 3, "python"), (1, 1, "auto")):
+            more = {"memory": memory, "threads": threads, "backend": backend, "protocol": protocol}
+            found = outcome(rank_metrics_from_embeddings, q, g, *ids, metric, **more)
             if isinstance(expected, str):
                 assert found == expected
             else:
@@ -163,6 +162,8 @@ def test_an_interruption_ends_it_soon():
         ({"memory": "lots"}, UsageError, "memory must be"),
         ({"memory": 0}, UsageError, "memory must be"),
         ({"q_pids": [8, 9]}, DataError, "none of the 2 queries has a match among the 4 gallery images: 0 identities"),
+        ({"backend": "gpu"}, UsageError, "backend must be auto, native or python"),
+        ({"gallery": np.full((4, 2), 1e300), "metric": "euclidean"}, NumericalError, "distance of query image 0"),
         ({"query": np.zeros((2, 2))}, NumericalError, r"query image 0 \(a.jpg\) is all zeros"),
         ({"gallery": [[1, 2], [1, np.nan], [2, 2], [3, 1.0]]}, NumericalError, "gallery image 1 is not finite"),
         ({"gallery": [[1, 2], [1, 1], [2, -np.inf], [3, 1.0]]}, NumericalError, "gallery image 2 is not finite"),
