@@ -152,7 +152,9 @@ def tile_distances(left: NDArray[Any], right: NDArray[Any], metric: Metric, out:
         np.matmul(left, right.T, out=out)
         return
     # In float64: the squares cancel, and what is left of float32 would be noise for near images.
-    with np.errstate(over="ignore", invalid="ignore"):  # too far apart: infinite or NaN, and noticed where it is counted
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # too far apart: infinite or NaN, and noticed where it is counted
         squares = np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1)[None]
         squares -= 2.0 * (left @ right.T)
         np.maximum(squares, 0.0, out=squares)
