@@ -1,6 +1,7 @@
 // Feeds csrc/rank.hpp from a file and prints what it answers; the test compiles this with sanitizers.
 // Every array is a heap block of exactly its size, so that one step outside is a report.
 #include <cstdio>
+#include <cstring>
 #include <memory>
 
 #include "rank.hpp"
@@ -22,11 +23,23 @@ bool table(std::FILE* file, std::int64_t rows, std::int64_t columns, bool drop) 
     Block<double> scores(3 * rows);
     if (!(q_pids.read(file) && g_pids.read(file) && q_camids.read(file) && g_camids.read(file) && distances.read(file)))
         return false;
-    const reid::Gallery gallery{g_pids.data.get(), g_camids.data.get(), columns};
-    const auto nan = reid::rank_rows(distances.data.get(), rows, gallery, q_pids.data.get(), q_camids.data.get(), drop,
-                                     counts.data.get(), scores.data.get());
-    std::printf("%td %td", nan.row, nan.column);
-    if (nan.row < 0) {
+    const reid::Gallery gallery(g_pids.data.get(), g_camids.data.get(), columns);
+    const auto bad = reid::rank_rows(distances.data.get(), rows, gallery, q_pids.data.get(), q_camids.data.get(), drop,
+                                     reid::Isa::plain, counts.data.get(), scores.data.get());
+    for (std::int32_t number = 1; number < reid::num_isas; ++number) {  // every instruction set gives the same bits
+        const auto isa = static_cast<reid::Isa>(number);
+        if (!reid::isa_available(isa)) continue;
+        Block<std::int64_t> again(4 * rows);
+        Block<double> more(3 * rows);
+        const auto also = reid::rank_rows(distances.data.get(), rows, gallery, q_pids.data.get(), q_camids.data.get(),
+                                          drop, isa, again.data.get(), more.data.get());
+        const bool same = also.row == bad.row && also.column == bad.column &&
+                          (bad.row >= 0 || (!std::memcmp(again.data.get(), counts.data.get(), 32 * rows) &&
+                                            !std::memcmp(more.data.get(), scores.data.get(), 24 * rows)));
+        if (!same) std::printf("%s differs from plain: ", reid::isa_name(isa));
+    }
+    std::printf("%td %td", bad.row, bad.column);
+    if (bad.row < 0) {
         for (std::ptrdiff_t i = 0; i < counts.size; ++i) std::printf(" %lld", static_cast<long long>(counts.data[i]));
         for (std::ptrdiff_t i = 0; i < scores.size; ++i) std::printf(" %.17g", scores.data[i]);
     }

@@ -108,9 +108,16 @@ def test_collapsed_embedding_scores_nothing(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_infinite_distances_have_an_order(backend):
-    ranks = eval_lib.rank_queries([[np.inf, -np.inf, 0.0]], [1], [1, 2, 1], [0], [1] * 3, backend=backend)
-    assert ranks.ap[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.inf, "is infinite"), (-np.inf, "is minus infinity"), (np.nan, "is NaN")]
+)
+def test_a_distance_that_is_not_finite_is_an_error(backend, value, words):
+    """Wherever it stands: at a match, a non-match, junk, or beyond everything that is counted."""
+    for column in range(5):
+        table = np.array([[0.0] * 5, [0.1, 0.2, 0.3, 9.0, 0.5]])
+        table[1, column] = value
+        with pytest.raises(eval_lib.NotFiniteError, match=rf"distmat\[1, {column}\] {words}"):
+            eval_lib.rank_queries(table, [1, 1], [1, 2, -1, 3, 1], [0, 0], [1] * 4 + [0], backend=backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
