@@ -93,7 +93,7 @@ class TrainConfig:
     weight_decay: float = setting(5e-4, "SGD weight decay", "optimization")
     amp: str = setting(
         "off",
-        "bf16: forward passes in bfloat16, twice as fast where the device has it; auto: there and only there",
+        "bf16: forward passes in bfloat16, up to twice as fast where the device has it; auto: there and only there",
         "optimization",
         choices=("off", "bf16", "auto"),
     )

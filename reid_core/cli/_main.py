@@ -67,8 +67,8 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
 def _let_idle_threads_sleep() -> None:
     """Threads of torch's OpenMP that wait for work shall sleep, not spin.
 
-    On a machine that others use too, or with loader processes on the same cores, spinning made a training step 14 times
-    slower (``docs/results.md``); on an idle machine sleeping costs next to nothing. Read when torch is first imported.
+    On a machine that others use too, or with loader processes on the same cores, spinning makes a training step twice as
+    long or worse; on an idle machine sleeping costs a seventh (``docs/results.md``). Read when torch is first imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
