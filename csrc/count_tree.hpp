@@ -159,7 +159,7 @@ inline TreeEntries<steps, Real> plant(const Real* levels, std::size_t size) {
     return entries;
 }
 
-// Counters of one block: how many numbers came to each node, and how many of them went right there.
+// How many numbers came to each node, and how many of them went right there, of at most 255 vectors.
 template <int steps, class Real>
 struct TreeCounters {
     using Counter = typename Tree<Real>::Counter;
@@ -258,16 +258,37 @@ inline void count_equal(const typename Tree<Real>::Vector* values, int size, std
     }
 }
 
-// Counts for `number` levels from `first` on, those of the tree; `below` as in count_direct.
+// A tree that stands, and the levels it is for.
 template <int steps, class Real>
-inline void count_tree(const Real* values, std::ptrdiff_t size, std::size_t first, std::size_t number,
-                       const TreeEntries<steps, Real>& entries, std::int64_t& below, LevelCounts<Real>& counts) {
+struct Planted {
+    std::size_t first = 0, number = 0;  // none: not planted
+    TreeEntries<steps, Real> entries;
+    TreeCounters<steps, Real> counters;
+    std::ptrdiff_t vectors = 0;  // that were counted
+};
+
+// Brings what a tree counted to counts.not_above.
+template <int steps, class Real>
+inline void harvest(Planted<steps, Real>& tree, LevelCounts<Real>& counts) {
+    std::int64_t hits[16] = {};
+    tree.counters.collect(hits);
+    std::int64_t sum = 0;
+    for (std::size_t k = 0; k < tree.number; ++k) counts.not_above[tree.first + k] += sum += hits[k];
+    tree.counters = TreeCounters<steps, Real>();
+    tree.vectors = 0;
+}
+
+template <int steps, class Real>
+inline void count_tree(const Real* values, std::ptrdiff_t size, Planted<steps, Real>& tree, LevelCounts<Real>& counts) {
     using T = Tree<Real>;
     using Vector = typename T::Vector;
     constexpr int group = REID_TREE_BYTES == 64 ? 4 : 2;  // vectors at a time; there are 32 registers, or 16
     constexpr std::ptrdiff_t width = REID_TREE_BYTES / static_cast<std::ptrdiff_t>(sizeof(Real));
-    static_assert(block_size / width + group < 255, "a byte holds what a lane meets in a block");
-    TreeCounters<steps, Real> counters;
+    constexpr std::ptrdiff_t most = block_size / width + 1;
+    static_assert(most <= 255, "a byte holds what a lane meets in a block");
+    if (tree.vectors + most > 255) harvest(tree, counts);
+    tree.vectors += most;
+    TreeCounters<steps, Real> counters = tree.counters;
     int met = 0;
     std::ptrdiff_t j = 0;
     for (; j + group * width <= size; j += group * width) {
@@ -276,32 +297,24 @@ inline void count_tree(const Real* values, std::ptrdiff_t size, std::size_t firs
             vectors[k] = load<Vector>(values + j + k * width);
             prefetch(values + j + k * width + block_size);
         }
-        const auto equal = walk<group>(vectors, entries, counters);
+        const auto equal = walk<group>(vectors, tree.entries, counters);
         met += group;
         if (met + group > 15) {
             counters.relieve();
             met = 0;
         }
-        if (T::any(equal)) count_equal(vectors, group, first, number, counts);
+        if (T::any(equal)) count_equal(vectors, group, tree.first, tree.number, counts);
     }
     counters.relieve();
     for (; j < size; j += width) {
         const auto vector = size - j >= width
                                 ? load<Vector>(values + j)
                                 : load_tail<Vector>(values + j, size - j, std::numeric_limits<Real>::infinity());
-        const auto equal = walk<1>(&vector, entries, counters);
+        const auto equal = walk<1>(&vector, tree.entries, counters);
         counters.relieve();
-        if (T::any(equal)) count_equal(&vector, 1, first, number, counts);
+        if (T::any(equal)) count_equal(&vector, 1, tree.first, tree.number, counts);
     }
-    std::int64_t hits[16] = {};
-    counters.collect(hits);
-    std::int64_t sum = 0;
-    for (std::size_t k = 0; k < number; ++k) {
-        counts.gaps[first + k] += hits[k];
-        sum += hits[k];
-    }
-    counts.gaps[first] -= below;
-    below = sum;
+    tree.counters = counters;
 }
 
 // The trees of one row, each planted when it is first needed. Levels are taken from the far end, 15 at a time: levels
@@ -309,19 +322,20 @@ inline void count_tree(const Real* values, std::ptrdiff_t size, std::size_t firs
 template <class Real>
 struct Trees {
     static constexpr std::size_t limit = 45;
-    TreeEntries<4, Real> large[3];
-    TreeEntries<3, Real> small[3];
-    bool has_large[3] = {}, has_small[3] = {};
+    Planted<4, Real> large[3];
+    Planted<3, Real> small[3];
 };
 
 template <int steps, class Real>
-inline void count_planted(const Real* values, std::ptrdiff_t size, std::size_t end, TreeEntries<steps, Real>& tree,
-                          bool& planted, std::int64_t& below, LevelCounts<Real>& counts) {
-    const std::size_t most = 2 * TreeEntries<steps, Real>::nodes - 1;
-    const std::size_t begin = end < most ? 0 : end - most;
-    if (!planted) tree = plant<steps>(&counts.levels[begin], end - begin);
-    planted = true;
-    count_tree(values, size, begin, end - begin, tree, below, counts);
+inline void plant_and_count(const Real* values, std::ptrdiff_t size, std::size_t end, Planted<steps, Real>& tree,
+                            LevelCounts<Real>& counts) {
+    constexpr std::size_t most = 2 * TreeEntries<steps, Real>::nodes - 1;
+    if (tree.number == 0) {
+        tree.first = end < most ? 0 : end - most;
+        tree.number = end - tree.first;
+        tree.entries = plant<steps>(&counts.levels[tree.first], tree.number);
+    }
+    count_tree(values, size, tree, counts);
 }
 
 // Counts for at least the last `active` levels, at most as many as Trees hold.
@@ -329,12 +343,21 @@ template <class Real>
 inline void count_trees(const Real* values, std::ptrdiff_t size, std::size_t active, LevelCounts<Real>& counts,
                         Trees<Real>& trees) {
     const std::size_t all = counts.levels.size();
-    std::int64_t below = 0;
-    for (std::size_t k = (active + 14) / 15; k-- > 0;) {
+    for (std::size_t k = 0; 15 * k < active; ++k) {
         if (active - 15 * k <= 7) {
-            count_planted(values, size, all - 15 * k, trees.small[k], trees.has_small[k], below, counts);
+            plant_and_count(values, size, all - 15 * k, trees.small[k], counts);
         } else {
-            count_planted(values, size, all - 15 * k, trees.large[k], trees.has_large[k], below, counts);
+            plant_and_count(values, size, all - 15 * k, trees.large[k], counts);
         }
+    }
+}
+
+template <class Real>
+inline void fell(Trees<Real>& trees, LevelCounts<Real>& counts) {
+    for (auto& tree : trees.large) {
+        if (tree.vectors) harvest(tree, counts);
+    }
+    for (auto& tree : trees.small) {
+        if (tree.vectors) harvest(tree, counts);
     }
 }

@@ -107,6 +107,7 @@ std::ptrdiff_t rank_query(const Real* distances, const Gallery& gallery, std::in
     bool finite = true;
     if (pid != junk_pid) {  // junk is never kept, so nothing can match
         const Gallery::Range own = gallery.of(pid);
+        for (std::size_t k = own.begin; k < own.end; ++k) prefetch(distances + gallery.column(k));
         for (std::size_t k = own.begin; k < own.end; ++k) {
             const bool dropped = drop_same_camera && gallery.camid(k) == camid;
             const Real distance = distances[gallery.column(k)];
@@ -133,19 +134,20 @@ std::ptrdiff_t rank_query(const Real* distances, const Gallery& gallery, std::in
         count_by_search(left_out.data(), static_cast<std::ptrdiff_t>(left_out.size()), scratch.minus);
     } else {
         count_values(left_out.data(), static_cast<std::ptrdiff_t>(left_out.size()), scratch.minus, isa);
-        finish(scratch.minus);
     }
+    finish(scratch.minus);
 
     const std::size_t count = matches.size();
     double sum = 0.0;
     double sum_trapezoid = 0.0;
-    std::int64_t before = 0;  // non-matches in front of the current match
     std::int64_t rank = 0;
     for (std::size_t j = 0, level = 0; level < levels.size(); ++level) {
         std::size_t last = j + 1;
         while (last < count && matches[last] == matches[j]) ++last;
         const auto here = static_cast<std::int64_t>(last - j);  // matches at this distance
-        before += scratch.row.gaps[level] - scratch.minus.gaps[level] - here;
+        // Non-matches in front of these: all that is not farther, without what was left out and without matches.
+        const std::int64_t before =
+            scratch.row.not_above[level] - scratch.minus.not_above[level] - static_cast<std::int64_t>(last);
         if (scratch.row.equal[level] - scratch.minus.equal[level] > here) result.num_tied += here;
         for (; j < last; ++j) {
             rank = static_cast<std::int64_t>(j) + before;
