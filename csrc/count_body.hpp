@@ -87,6 +87,8 @@ inline Summary<Real> summarise(const Real* values, std::ptrdiff_t size) {
     std::ptrdiff_t j = 0;
     for (; j + 4 * L::width <= size; j += 4 * L::width) {
         for (int k = 0; k < 4; ++k) take(k, load<Vector>(values + j + k * L::width));
+        // The next block is to come from memory while this one is counted.
+        for (int k = 0; k < 4; k += 64 / REID_VECTOR_BYTES) prefetch(values + j + k * L::width + block_size);
     }
     for (; j + L::width <= size; j += L::width) take(0, load<Vector>(values + j));
     if (j < size) take(1, load_tail<Vector>(values + j, size - j, values[0]));
@@ -130,10 +132,7 @@ inline void count_direct(const Real* values, std::ptrdiff_t size, std::size_t fi
         }
     };
     std::ptrdiff_t j = 0;
-    for (; j + L::width <= size; j += L::width) {
-        take(load<Vector>(values + j));
-        prefetch(values + j + block_size);
-    }
+    for (; j + L::width <= size; j += L::width) take(load<Vector>(values + j));
     if (j < size) take(load_tail<Vector>(values + j, size - j, std::numeric_limits<Real>::infinity()));
     for (int k = 0; k < N; ++k) {
         const std::size_t at = first + static_cast<std::size_t>(k);
@@ -207,35 +206,38 @@ inline void find_buckets(const Real* values, std::ptrdiff_t size, Buckets<Real>&
 
 #endif
 
-struct NoTrees {};
+// Where numbers cannot be looked up in a register.
+struct NoTrees {
+    static constexpr std::size_t limit = 0;
+};
 
-// Up to so many levels nothing is faster than comparing with all of them.
+template <class Real>
+inline void count_trees(const Real*, std::ptrdiff_t, std::size_t, LevelCounts<Real>&, NoTrees&) {}
+
+template <class Real>
+inline void fell(NoTrees&, LevelCounts<Real>&) {}
+
+// Up to direct_limit levels nothing is faster than comparing with all of them.
 #if defined(REID_TREE_BYTES)
 #include "count_tree.hpp"
 
 template <class Real>
-constexpr bool has_tree = REID_TREE_BYTES == 64 || sizeof(Real) == 4;
+using RowTrees = std::conditional_t<REID_TREE_BYTES == 64 || sizeof(Real) == 4, Trees<Real>, NoTrees>;
 template <class Real>
-constexpr std::size_t direct_limit = has_tree<Real> ? 3 : 12;
-template <class Real>
-using RowTrees = std::conditional_t<has_tree<Real>, Trees<Real>, NoTrees>;
+constexpr std::size_t direct_limit = RowTrees<Real>::limit ? 3 : 12;
 #else
 template <class Real>
-constexpr bool has_tree = false;
+using RowTrees = NoTrees;
 template <class Real>
 constexpr std::size_t direct_limit = 12;
-template <class Real>
-using RowTrees = NoTrees;
 #endif
 
 template <class Real>
 inline void count_block(const Real* values, std::ptrdiff_t size, std::size_t first, LevelCounts<Real>& counts,
-                        [[maybe_unused]] RowTrees<Real>& trees) {
+                        RowTrees<Real>& trees) {
     const std::size_t active = counts.levels.size() - first;
     if (active <= direct_limit<Real>) return count_all_direct(values, size, first, counts);
-    if constexpr (has_tree<Real>) {
-        if (active <= RowTrees<Real>::limit) return count_trees(values, size, active, counts, trees);
-    }
+    if (active <= RowTrees<Real>::limit) return count_trees(values, size, active, counts, trees);
     if (!counts.buckets_ready) build_buckets(counts);
     if (!counts.buckets.usable) return count_by_search(values, size, counts);
     find_buckets(values, size, counts.buckets);
@@ -252,7 +254,7 @@ inline std::ptrdiff_t count_blocks(const Real* values, std::ptrdiff_t size, Leve
         const std::size_t first = levels_below(counts, summary.low);
         if (first < counts.levels.size()) count_block(values + start, length, first, counts, trees);
     }
-    if constexpr (has_tree<Real>) fell(trees, counts);
+    fell(trees, counts);
     return -1;
 }
 
