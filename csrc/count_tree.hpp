@@ -300,7 +300,7 @@ template <int steps, class Real>
 inline void count_tree(const Real* values, std::ptrdiff_t size, Planted<steps, Real>& tree, LevelCounts<Real>& counts) {
     using T = Tree<Real>;
     using Vector = typename T::Vector;
-    constexpr int group = REID_TREE_BYTES == 64 ? 4 : 2;  // vectors at a time; there are 32 registers, or 16
+    constexpr int group = REID_TREE_BYTES == 64 ? 4 : 1;  // vectors at a time; there are 32 registers, or 16
     constexpr std::ptrdiff_t width = REID_TREE_BYTES / static_cast<std::ptrdiff_t>(sizeof(Real));
     constexpr std::ptrdiff_t most = block_size / width + 1;
     static_assert(most <= 255, "a byte holds what a lane meets in a block");

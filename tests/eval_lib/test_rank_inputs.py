@@ -133,6 +133,9 @@ def test_max_rank_is_at_least_one(max_rank):
         eval_lib.eval_market1501_wrap(DISTMAT, *IDS, max_rank)
     with pytest.raises(TypeError, match="whole number"):
         eval_lib.eval_market1501_wrap(DISTMAT, *IDS, 2.5)
+    for rule in (eval_lib.eval_market1501_wrap, eval_lib.eval_cuhk03_wrap):  # said before anything is looked at
+        with pytest.raises(ValueError, match="max_rank"):
+            rule(np.full((2, 3), np.nan), *IDS, max_rank)
 
 
 @pytest.mark.parametrize("options", [{"repeats": 0}, {"seed": -1}, {"seed": 1.5}])
