@@ -24,7 +24,7 @@
 
 namespace reid {
 
-constexpr std::ptrdiff_t block_size = 1024;
+constexpr std::ptrdiff_t block_size = 512;
 
 template <class Real>
 inline bool is_finite(Real value) {
@@ -70,17 +70,19 @@ struct Buckets {
 // The levels of one row and what was counted for them.
 template <class Real>
 struct LevelCounts {
-    std::vector<Real> levels;         // ascending, all different, finite
-    std::vector<std::int64_t> gaps;   // [k]: numbers above level k - 1 and at most level k; the last: above all, unused
-    std::vector<std::int64_t> equal;  // [k]: numbers at exactly level k
+    std::vector<Real> levels;             // ascending, all different, finite
+    std::vector<std::int64_t> not_above;  // [k]: numbers at or below level k
+    std::vector<std::int64_t> equal;      // [k]: numbers at exactly level k
+    std::vector<std::int64_t> gaps;       // what is to be added to `not_above`: numbers above level k - 1, at most level k
     Buckets<Real> buckets;
     bool buckets_ready = false;
+    bool searched = false;
 
     // Forgets the counts; to be called whenever `levels` has changed.
     void restart() {
-        gaps.assign(levels.size() + 1, 0);
+        not_above.assign(levels.size(), 0);
         equal.assign(levels.size(), 0);
-        buckets_ready = false;
+        buckets_ready = searched = false;
     }
 };
 
@@ -127,7 +129,12 @@ void build_buckets(LevelCounts<Real>& counts) {
 template <class Real>
 inline std::size_t levels_below(const LevelCounts<Real>& counts, Real low) {
     const auto& levels = counts.levels;
-    return static_cast<std::size_t>(std::lower_bound(levels.begin(), levels.end(), low) - levels.begin());
+    if (levels.size() > 64) {
+        return static_cast<std::size_t>(std::lower_bound(levels.begin(), levels.end(), low) - levels.begin());
+    }
+    std::size_t below = 0;
+    for (const Real level : levels) below += level < low;
+    return below;
 }
 
 // Adds one number to the counts by binary search.
@@ -141,6 +148,8 @@ inline std::size_t count_one(Real value, LevelCounts<Real>& counts) {
 
 template <class Real>
 void count_by_search(const Real* values, std::ptrdiff_t size, LevelCounts<Real>& counts) {
+    if (!counts.searched) counts.gaps.assign(counts.levels.size() + 1, 0);
+    counts.searched = true;
     for (std::ptrdiff_t j = 0; j < size; ++j) ++counts.gaps[count_one(values[j], counts)];
 }
 
@@ -218,14 +227,23 @@ std::ptrdiff_t count_values(const Real* values, std::ptrdiff_t size, LevelCounts
     }
 }
 
-// Brings what lies in the buckets to `gaps`; to be called once after the last values of a row.
+// Brings all to `not_above`; to be called once after the last values of a row.
 template <class Real>
 void finish(LevelCounts<Real>& counts) {
-    if (!counts.buckets_ready || !counts.buckets.usable) return;
-    for (std::size_t j = 0; j < counts.buckets.hits.size(); ++j) {
-        counts.gaps[j % counts.gaps.size()] += counts.buckets.hits[j];
+    const std::size_t size = counts.levels.size();
+    if (counts.searched) {
+        std::int64_t sum = 0;
+        for (std::size_t k = 0; k < size; ++k) counts.not_above[k] += sum += counts.gaps[k];
     }
-    counts.buckets_ready = false;
+    if (counts.buckets_ready && counts.buckets.usable) {
+        const std::int64_t* hits = counts.buckets.hits.data();
+        std::int64_t sum = 0;
+        for (std::size_t k = 0; k < size; ++k) {
+            for (std::size_t copy = 0; copy < 4; ++copy) sum += hits[copy * (size + 1) + k];
+            counts.not_above[k] += sum;
+        }
+    }
+    counts.searched = counts.buckets_ready = false;
 }
 
 }  // namespace reid

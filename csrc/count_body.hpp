@@ -87,6 +87,8 @@ inline Summary<Real> summarise(const Real* values, std::ptrdiff_t size) {
     std::ptrdiff_t j = 0;
     for (; j + 4 * L::width <= size; j += 4 * L::width) {
         for (int k = 0; k < 4; ++k) take(k, load<Vector>(values + j + k * L::width));
+        // The next block is to come from memory while this one is counted.
+        for (int k = 0; k < 4; k += 64 / REID_VECTOR_BYTES) prefetch(values + j + k * L::width + block_size);
     }
     for (; j + L::width <= size; j += L::width) take(0, load<Vector>(values + j));
     if (j < size) take(1, load_tail<Vector>(values + j, size - j, values[0]));
@@ -94,19 +96,26 @@ inline Summary<Real> summarise(const Real* values, std::ptrdiff_t size) {
         top[0] = top[k] > top[0] ? top[k] : top[0];
         low[0] = low[k] < low[0] ? low[k] : low[0];
     }
-    Summary<Real> result{low[0][0], true};
-    for (std::ptrdiff_t k = 0; k < L::width; ++k) {
-        result.finite = result.finite && top[0][k] < L::infinity;
-        result.low = low[0][k] < result.low ? low[0][k] : result.low;
+    typename Lanes<Real, 16>::Vector lows[REID_VECTOR_BYTES / 16];
+    typename Lanes<Real, 16>::Mask tops[REID_VECTOR_BYTES / 16];
+    std::memcpy(lows, &low[0], sizeof(lows));
+    std::memcpy(tops, &top[0], sizeof(tops));
+    for (int k = 1; k < REID_VECTOR_BYTES / 16; ++k) {
+        tops[0] = tops[k] > tops[0] ? tops[k] : tops[0];
+        lows[0] = lows[k] < lows[0] ? lows[k] : lows[0];
     }
-    return result;
+    Real lowest = lows[0][0];
+    typename L::Int topmost = tops[0][0];
+    for (std::size_t k = 1; k < 16 / sizeof(Real); ++k) {
+        lowest = lows[0][k] < lowest ? lows[0][k] : lowest;
+        topmost = tops[0][k] > topmost ? tops[0][k] : topmost;
+    }
+    return {lowest, topmost < L::infinity};
 }
 
-// Counts for N levels from `first` on. `below` is the number of values at or below the level before, and becomes that of
-// the last of these.
+// Counts for N levels from `first` on.
 template <int N, class Real>
-inline void count_direct(const Real* values, std::ptrdiff_t size, std::size_t first, std::int64_t& below,
-                         LevelCounts<Real>& counts) {
+inline void count_direct(const Real* values, std::ptrdiff_t size, std::size_t first, LevelCounts<Real>& counts) {
     using L = Lanes<Real>;
     using Vector = typename L::Vector;
     using Mask = typename L::Mask;
@@ -123,28 +132,22 @@ inline void count_direct(const Real* values, std::ptrdiff_t size, std::size_t fi
         }
     };
     std::ptrdiff_t j = 0;
-    for (; j + L::width <= size; j += L::width) {
-        take(load<Vector>(values + j));
-        prefetch(values + j + block_size);
-    }
+    for (; j + L::width <= size; j += L::width) take(load<Vector>(values + j));
     if (j < size) take(load_tail<Vector>(values + j, size - j, std::numeric_limits<Real>::infinity()));
     for (int k = 0; k < N; ++k) {
         const std::size_t at = first + static_cast<std::size_t>(k);
-        const std::int64_t up_to_here = number_true<typename L::Int>(not_above[k]);
-        counts.gaps[at] += up_to_here - below;
+        counts.not_above[at] += number_true<typename L::Int>(not_above[k]);
         counts.equal[at] += number_true<typename L::Int>(equal[k]);
-        below = up_to_here;
     }
 }
 
 template <class Real>
 inline void count_all_direct(const Real* values, std::ptrdiff_t size, std::size_t first, LevelCounts<Real>& counts) {
-    std::int64_t below = 0;
     std::size_t left = counts.levels.size() - first;
-    for (; left >= 4; left -= 4, first += 4) count_direct<4>(values, size, first, below, counts);
-    if (left == 3) count_direct<3>(values, size, first, below, counts);
-    if (left == 2) count_direct<2>(values, size, first, below, counts);
-    if (left == 1) count_direct<1>(values, size, first, below, counts);
+    for (; left >= 4; left -= 4, first += 4) count_direct<4>(values, size, first, counts);
+    if (left == 3) count_direct<3>(values, size, first, counts);
+    if (left == 2) count_direct<2>(values, size, first, counts);
+    if (left == 1) count_direct<1>(values, size, first, counts);
 }
 
 template <class Real>
@@ -182,7 +185,6 @@ inline Summary<Real> summarise(const Real* values, std::ptrdiff_t size) {
 
 template <class Real>
 inline void count_all_direct(const Real* values, std::ptrdiff_t size, std::size_t first, LevelCounts<Real>& counts) {
-    std::int64_t below = 0;
     for (std::size_t k = first; k < counts.levels.size(); ++k) {
         const Real level = counts.levels[k];
         std::int32_t not_above = 0, equal = 0;
@@ -190,9 +192,8 @@ inline void count_all_direct(const Real* values, std::ptrdiff_t size, std::size_
             not_above += values[j] <= level;
             equal += values[j] == level;
         }
-        counts.gaps[k] += not_above - below;
+        counts.not_above[k] += not_above;
         counts.equal[k] += equal;
-        below = not_above;
     }
 }
 
@@ -205,35 +206,38 @@ inline void find_buckets(const Real* values, std::ptrdiff_t size, Buckets<Real>&
 
 #endif
 
-struct NoTrees {};
+// Where numbers cannot be looked up in a register.
+struct NoTrees {
+    static constexpr std::size_t limit = 0;
+};
 
-// Up to so many levels nothing is faster than comparing with all of them.
+template <class Real>
+inline void count_trees(const Real*, std::ptrdiff_t, std::size_t, LevelCounts<Real>&, NoTrees&) {}
+
+template <class Real>
+inline void fell(NoTrees&, LevelCounts<Real>&) {}
+
+// Up to direct_limit levels nothing is faster than comparing with all of them.
 #if defined(REID_TREE_BYTES)
 #include "count_tree.hpp"
 
 template <class Real>
-constexpr bool has_tree = REID_TREE_BYTES == 64 || sizeof(Real) == 4;
+using RowTrees = std::conditional_t<REID_TREE_BYTES == 64 || sizeof(Real) == 4, Trees<Real>, NoTrees>;
 template <class Real>
-constexpr std::size_t direct_limit = has_tree<Real> ? 3 : 12;
-template <class Real>
-using RowTrees = std::conditional_t<has_tree<Real>, Trees<Real>, NoTrees>;
+constexpr std::size_t direct_limit = RowTrees<Real>::limit ? 3 : 12;
 #else
 template <class Real>
-constexpr bool has_tree = false;
+using RowTrees = NoTrees;
 template <class Real>
 constexpr std::size_t direct_limit = 12;
-template <class Real>
-using RowTrees = NoTrees;
 #endif
 
 template <class Real>
 inline void count_block(const Real* values, std::ptrdiff_t size, std::size_t first, LevelCounts<Real>& counts,
-                        [[maybe_unused]] RowTrees<Real>& trees) {
+                        RowTrees<Real>& trees) {
     const std::size_t active = counts.levels.size() - first;
     if (active <= direct_limit<Real>) return count_all_direct(values, size, first, counts);
-    if constexpr (has_tree<Real>) {
-        if (active <= RowTrees<Real>::limit) return count_trees(values, size, active, counts, trees);
-    }
+    if (active <= RowTrees<Real>::limit) return count_trees(values, size, active, counts, trees);
     if (!counts.buckets_ready) build_buckets(counts);
     if (!counts.buckets.usable) return count_by_search(values, size, counts);
     find_buckets(values, size, counts.buckets);
@@ -250,6 +254,7 @@ inline std::ptrdiff_t count_blocks(const Real* values, std::ptrdiff_t size, Leve
         const std::size_t first = levels_below(counts, summary.low);
         if (first < counts.levels.size()) count_block(values + start, length, first, counts, trees);
     }
+    fell(trees, counts);
     return -1;
 }
 

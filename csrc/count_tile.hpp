@@ -31,7 +31,7 @@ inline bool count_tile(const float* tile, std::ptrdiff_t stride, std::ptrdiff_t 
         finish(counts);
         std::ptrdiff_t match = starts[i];
         for (std::size_t level = 0; level < counts.levels.size(); ++level) {
-            between[match] += counts.gaps[level];
+            between[match] += counts.not_above[level] - (level ? counts.not_above[level - 1] : 0);
             tied[match] += counts.equal[level];
             while (match < starts[i + 1] && thresholds[match] == counts.levels[level]) ++match;
         }

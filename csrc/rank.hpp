@@ -93,10 +93,10 @@ struct RankScratch {
     LevelCounts<Real> row, minus;  // counts for all of the row, and for what was left out
 };
 
-// Ranks one query. `distances` has gallery.size() entries. Returns the column of the first that is NaN or infinite, or -1;
-// only then `result` is set.
+// Ranks one query; `own` are the gallery images of its identity, none for a junk query. `distances` has gallery.size()
+// entries. Returns the column of the first that is NaN or infinite, or -1; only then `result` is set.
 template <class Real>
-std::ptrdiff_t rank_query(const Real* distances, const Gallery& gallery, std::int64_t pid, std::int64_t camid,
+std::ptrdiff_t rank_query(const Real* distances, const Gallery& gallery, Gallery::Range own, std::int64_t camid,
                           bool drop_same_camera, Isa isa, RankScratch<Real>& scratch, QueryRank& result) {
     result = QueryRank();
     auto& matches = scratch.matches;
@@ -105,14 +105,11 @@ std::ptrdiff_t rank_query(const Real* distances, const Gallery& gallery, std::in
     matches.clear();
     left_out.clear();
     bool finite = true;
-    if (pid != junk_pid) {  // junk is never kept, so nothing can match
-        const Gallery::Range own = gallery.of(pid);
-        for (std::size_t k = own.begin; k < own.end; ++k) {
-            const bool dropped = drop_same_camera && gallery.camid(k) == camid;
-            const Real distance = distances[gallery.column(k)];
-            (dropped ? left_out : matches).push_back(distance);
-            finite = finite && is_finite(distance);
-        }
+    for (std::size_t k = own.begin; k < own.end; ++k) {
+        const bool dropped = drop_same_camera && gallery.camid(k) == camid;
+        const Real distance = distances[gallery.column(k)];
+        (dropped ? left_out : matches).push_back(distance);
+        finite = finite && is_finite(distance);
     }
     if (!finite) return first_not_finite(distances, gallery.size());  // they cannot be sorted
     result.num_dropped = static_cast<std::int64_t>(left_out.size());
@@ -133,19 +130,20 @@ std::ptrdiff_t rank_query(const Real* distances, const Gallery& gallery, std::in
         count_by_search(left_out.data(), static_cast<std::ptrdiff_t>(left_out.size()), scratch.minus);
     } else {
         count_values(left_out.data(), static_cast<std::ptrdiff_t>(left_out.size()), scratch.minus, isa);
-        finish(scratch.minus);
     }
+    finish(scratch.minus);
 
     const std::size_t count = matches.size();
     double sum = 0.0;
     double sum_trapezoid = 0.0;
-    std::int64_t before = 0;  // non-matches in front of the current match
     std::int64_t rank = 0;
     for (std::size_t j = 0, level = 0; level < levels.size(); ++level) {
         std::size_t last = j + 1;
         while (last < count && matches[last] == matches[j]) ++last;
         const auto here = static_cast<std::int64_t>(last - j);  // matches at this distance
-        before += scratch.row.gaps[level] - scratch.minus.gaps[level] - here;
+        // Non-matches in front of these: all that is not farther, without what was left out and without matches.
+        const std::int64_t before =
+            scratch.row.not_above[level] - scratch.minus.not_above[level] - static_cast<std::int64_t>(last);
         if (scratch.row.equal[level] - scratch.minus.equal[level] > here) result.num_tied += here;
         for (; j < last; ++j) {
             rank = static_cast<std::int64_t>(j) + before;
@@ -181,10 +179,18 @@ BadPosition rank_rows(const Real* distances, std::ptrdiff_t rows, const Gallery&
                       double* scores) {
     RankScratch<Real> scratch;
     QueryRank one;
-    for (std::ptrdiff_t i = 0; i < rows; ++i) {
+    // Junk is never kept, so a junk query has no match.
+    const auto images = [&](std::int64_t pid) { return pid == junk_pid ? Gallery::Range{0, 0} : gallery.of(pid); };
+    Gallery::Range own = rows ? images(q_pids[0]) : Gallery::Range{0, 0}, next = own;
+    for (std::ptrdiff_t i = 0; i < rows; ++i, own = next) {
         const Real* row = distances + i * gallery.size();
+        if (i + 1 < rows) {
+            next = images(q_pids[i + 1]);
+            // They are all over the next row, and first to be read there.
+            for (std::size_t k = next.begin; k < next.end; ++k) prefetch(row + gallery.size() + gallery.column(k));
+        }
         const std::ptrdiff_t column =
-            rank_query(row, gallery, q_pids[i], q_camids[i], drop_same_camera, isa, scratch, one);
+            rank_query(row, gallery, own, q_camids[i], drop_same_camera, isa, scratch, one);
         if (column >= 0) return {i, column};
         std::int64_t* count = counts + 4 * i;
         count[0] = one.first_hit;

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from eval_lib import _checks
 from eval_lib._checks import NoMatchError, NotANumberError, NotFiniteError
 from eval_lib._native import build_record, why_missing
 from eval_lib._queries import QueryRanks, rank_queries
@@ -57,8 +58,9 @@ def eval_market1501_wrap(
         NoMatchError: no query has a match.
         ValueError, TypeError: lengths that do not fit, or numbers of a wrong kind.
     """
+    size = _checks.count("max_rank", max_rank)  # before anything is computed
     ranks = rank_queries(distmat, q_pids, g_pids, q_camids, g_camids)
-    return ranks.cmc(max_rank), ranks.mAP
+    return ranks.cmc(size), ranks.mAP
 
 
 def eval_cuhk03_wrap(
@@ -88,6 +90,9 @@ def eval_cuhk03_wrap(
     Raises:
         As ``eval_market1501_wrap``.
     """
+    _checks.count("max_rank", max_rank)
+    _checks.count("repeats", repeats)
+    _checks.seed(seed)
     ranks = rank_queries(distmat, q_pids, g_pids, q_camids, g_camids)
     cmc = single_shot_cmc(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, seed=seed, repeats=repeats)
     return cmc, ranks.mAP

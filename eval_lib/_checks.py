@@ -101,3 +101,14 @@ def count(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return int(value)
+
+
+def seed(value: int) -> int:
+    """``value`` as an int of at least 0.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, got {value!r}")
+    return int(value)

@@ -52,8 +52,7 @@ def single_shot_cmc(
     gallery_camids = _checks.identities("g_camids", g_camids, columns, "columns (gallery images)")
     size = _checks.count("max_rank", max_rank)
     draws = _checks.count("repeats", repeats)
-    if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    first_seed = _checks.seed(seed)
 
     hits = np.zeros(size, dtype=np.int64)
     num_valid = 0
@@ -69,7 +68,7 @@ def single_shot_cmc(
         if not (kept_pids == pid).any():
             continue
         num_valid += 1
-        uniform = np.random.default_rng([int(seed), i])
+        uniform = np.random.default_rng([first_seed, i])
         first = _first_hits(table[i][kept], kept_pids, int(pid), uniform, draws)
         hits += np.bincount(first[first < size], minlength=size)
     if num_valid == 0:

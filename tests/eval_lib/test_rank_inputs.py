@@ -17,14 +17,17 @@ DISTMAT = np.array([[0.1, 0.5, 0.2], [0.4, 0.3, 0.2]])
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_nan_anywhere_names_row_and_column(backend, dtype):
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "is NaN"), (np.inf, "is infinite"), (-np.inf, "is minus infinity")]
+)
+def test_what_is_not_finite_names_row_and_column(backend, dtype, value, words):
     rng = np.random.default_rng(5)
     g_pids = rng.integers(-1, 9, 40)  # junk columns too: NaN comes from a broken embedding wherever it stands
     corners = [(0, 0), (0, 39), (29, 0), (29, 39)]
     for row, column in corners + [(int(rng.integers(30)), int(rng.integers(40))) for _ in range(96)]:
         distmat = rng.random((30, 40)).astype(dtype)
-        distmat[row, column] = np.nan
-        with pytest.raises(eval_lib.NotANumberError, match=rf"distmat\[{row}, {column}\] is NaN") as caught:
+        distmat[row, column] = value
+        with pytest.raises(eval_lib.NotFiniteError, match=rf"distmat\[{row}, {column}\] {words}") as caught:
             eval_lib.rank_queries(
                 distmat, rng.integers(0, 9, 30), g_pids, [0] * 30, [1] * 40, backend=backend, threads=3
             )
@@ -35,22 +38,24 @@ def test_nan_anywhere_names_row_and_column(backend, dtype):
 def test_the_first_of_several_nans_is_named(threads):
     distmat = np.zeros((20, 5))
     distmat[13, 2] = distmat[13, 4] = distmat[19, 0] = np.nan
-    with pytest.raises(eval_lib.NotANumberError, match=r"\[13, 2\]"):
+    with pytest.raises(eval_lib.NotFiniteError, match=r"\[13, 2\]"):
         eval_lib.rank_queries(distmat, [1] * 20, [1] * 5, [0] * 20, [1] * 5, threads=threads)
 
 
-def test_nan_in_single_shot():
-    with pytest.raises(eval_lib.NotANumberError, match=r"\[1, 2\]"):
-        eval_lib.single_shot_cmc([[0, 0, 0], [0, 0, np.nan]], *IDS, 3)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_in_single_shot(value):
+    with pytest.raises(eval_lib.NotFiniteError, match=r"\[1, 2\]"):
+        eval_lib.single_shot_cmc([[0, 0, 0], [0, 0, value]], *IDS, 3)
 
 
-def test_nan_error_survives_a_process_boundary():
-    error = pickle.loads(pickle.dumps(eval_lib.NotANumberError(3, 4)))  # noqa: S301 our own bytes
-    assert (error.row, error.column) == (3, 4)
+def test_the_error_survives_a_process_boundary():
+    error = pickle.loads(pickle.dumps(eval_lib.NotFiniteError(3, 4, np.inf)))  # noqa: S301 our own bytes
+    assert (error.row, error.column, error.value) == (3, 4, np.inf)
+    assert eval_lib.NotANumberError is eval_lib.NotFiniteError  # its old name
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_any_strides_byte_orders_and_read_only_arrays(backend):
+def test_any_strides_byte_orders_and_read_only_arrays(backend, tmp_path):
     rng = np.random.default_rng(2)
     base = rng.random((9, 17))
     ids = [rng.integers(0, 4, 9), rng.integers(-1, 4, 17), rng.integers(0, 2, 9), rng.integers(0, 2, 17)]
@@ -78,6 +83,12 @@ def test_any_strides_byte_orders_and_read_only_arrays(backend):
     for name, distmat in variants.items():
         ranks = eval_lib.rank_queries(distmat, *frozen_ids, backend=backend, threads=2)
         np.testing.assert_array_equal(ranks.ap, expected.ap, err_msg=name)
+    on_disk = np.memmap(tmp_path / "distmat", dtype=np.float64, mode="w+", shape=base.shape)
+    on_disk[:] = base
+    on_disk.flush()
+    mapped = np.memmap(tmp_path / "distmat", dtype=np.float64, mode="r", shape=base.shape)
+    ranks = eval_lib.rank_queries(mapped, *ids, backend=backend)
+    np.testing.assert_array_equal(ranks.ap, expected.ap)
     zeros = eval_lib.rank_queries(np.broadcast_to(np.float32(0), (9, 17)), *ids, backend=backend)
     assert zeros.tie_share == 1.0
 
@@ -122,6 +133,9 @@ def test_max_rank_is_at_least_one(max_rank):
         eval_lib.eval_market1501_wrap(DISTMAT, *IDS, max_rank)
     with pytest.raises(TypeError, match="whole number"):
         eval_lib.eval_market1501_wrap(DISTMAT, *IDS, 2.5)
+    for rule in (eval_lib.eval_market1501_wrap, eval_lib.eval_cuhk03_wrap):  # said before anything is looked at
+        with pytest.raises(ValueError, match="max_rank"):
+            rule(np.full((2, 3), np.nan), *IDS, max_rank)
 
 
 @pytest.mark.parametrize("options", [{"repeats": 0}, {"seed": -1}, {"seed": 1.5}])

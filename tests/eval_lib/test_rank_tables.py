@@ -163,6 +163,10 @@ def test_single_shot_by_hand():
     other, _ = eval_lib.eval_cuhk03_wrap(*args, 3, seed=5, repeats=4000)
     assert again.tolist() == cmc.tolist()
     assert other.tolist() != cmc.tolist()
+    same, _ = eval_lib.evaluate_rank(*args, 3, True, seed=5, repeats=4000)
+    assert same.tolist() == other.tolist()
+    with pytest.raises(TypeError, match="positional"):
+        eval_lib.evaluate_rank(*args, 3, True, 5)
 
 
 def test_single_shot_draws_anew_for_every_query():

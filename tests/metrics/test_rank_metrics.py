@@ -89,10 +89,11 @@ def test_gallery_order_changes_no_figure(protocol):
 
 def test_errors_carry_their_exit_codes():
     broken = DISTMAT.copy()
-    broken[1, 3] = np.nan
-    for protocol in ("market1501", "cuhk03"):
-        with pytest.raises(NumericalError, match=r"distmat\[1, 3\] is NaN"):
-            rank_metrics(broken, *TABLE[1:], protocol=protocol)
+    for value, words in ((np.nan, "NaN"), (np.inf, "infinite")):
+        broken[1, 3] = value
+        for protocol in ("market1501", "cuhk03"):
+            with pytest.raises(NumericalError, match=rf"distmat\[1, 3\] is {words}"):
+                rank_metrics(broken, *TABLE[1:], protocol=protocol)
     with pytest.raises(DataError, match="none of the 2 queries has a match"):
         rank_metrics(DISTMAT, [70, 90], *TABLE[2:])
     with pytest.raises(UsageError, match="g_pids must have one entry for each of the 5 columns"):
