@@ -109,7 +109,7 @@ def test_every_tile_is_multiplied_once(monkeypatch):
         calls.append(1)
         real(left, right, metric, out)
 
-    monkeypatch.setattr("reid_core.metrics.embeddings.tile_distances", product)
+    monkeypatch.setattr("reid_core.metrics._chunks.tile_distances", product)
     q, g, *ids = problem(5, 1030, 2100, 8, 50)
     ids[1][ids[1] == -1] = 0
     rank_metrics_from_embeddings(q, g, *ids)
