@@ -102,23 +102,23 @@ struct Fibre {
     std::uint64_t given = 0;
     std::uint64_t heard[32];  // what each lane gave
     std::exception_ptr error;
-    void* watched = nullptr;  // what ThreadSanitizer knows it by
+    // For ThreadSanitizer: what it knows the thread by; the thread's marks, which it uses in turn; the marks of lanes.
+    void* watched = nullptr;
+    char* marks = nullptr;
+    unsigned barriers = 0, calls = 0;
+    char* heard_marks[32];
 };
 
-// The marks that ThreadSanitizer orders threads by; nothing without it.
-struct Marks {
-    char begin, end, barrier, warp[32];
-};
-
-inline void order_before([[maybe_unused]] char& mark) {
+// ThreadSanitizer orders what came before a mark in one thread before what comes after it in another.
+inline void order_before([[maybe_unused]] char* mark) {
 #ifdef CUDA_ON_HOST_TSAN
-    __tsan_release(&mark);
+    __tsan_release(mark);
 #endif
 }
 
-inline void order_after([[maybe_unused]] char& mark) {
+inline void order_after([[maybe_unused]] char* mark) {
 #ifdef CUDA_ON_HOST_TSAN
-    __tsan_acquire(&mark);
+    __tsan_acquire(mark);
 #endif
 }
 
@@ -138,11 +138,16 @@ struct Unwatched {
 #endif
 };
 
-// Stacks with a page below that may not be touched; kept for all launches.
+// Stacks with a page below that may not be touched. They are kept for all launches, but for ThreadSanitizer, which would
+// take the stacks of two threads for shared memory.
 class Stacks {
   public:
     static constexpr std::size_t size = 256 << 10, guard = 64 << 10;
     char* get(std::size_t number) {
+#ifdef CUDA_ON_HOST_TSAN
+        for (char* stack : number == 0 ? std::exchange(all_, {}) : std::vector<char*>())
+            munmap(stack - guard, guard + size);
+#endif
         while (all_.size() <= number) {
             void* memory = mmap(nullptr, guard + size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
             if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -162,6 +167,7 @@ class Launch {
     static inline Launch* now = nullptr;
 
     Launch(dim3 grid, dim3 block, std::function<void()> body) : body_(std::move(body)), random_(seed) {
+        const Unwatched guard;
         const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
         if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
             grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
@@ -176,12 +182,12 @@ class Launch {
         if (now) throw KernelError("a kernel starts a kernel");
         now = this;
         try {
-            order_before(marks_.begin);
+            order_before(&begin_);
             std::vector<std::uint64_t> blocks(std::uint64_t{gridDim.x} * gridDim.y * gridDim.z);
             for (std::uint64_t i = 0; i < blocks.size(); ++i) blocks[i] = i;
             shuffle(blocks);
             for (const std::uint64_t number : blocks) run_block(number);
-            order_after(marks_.end);
+            order_after(&end_);
         } catch (...) {
             now = nullptr;
             throw;
@@ -192,7 +198,9 @@ class Launch {
     // The rest is called by threads.
     Fibre& self() { return *current_; }
     std::uint64_t block() const { return block_; }
-    Marks& marks() { return marks_; }
+
+    // Marks are used in turn: the next barrier must not order what came before this one.
+    char* barrier_mark() { return barrier_marks_ + current_->barriers % 2; }
 
     void wait(State state, Site site) {
         current_->state = state;
@@ -214,6 +222,7 @@ class Launch {
   private:
     void run_block(std::uint64_t number) {
         ++block_;
+        barrier_marks_ = static_cast<char*>(fresh(2));
         blockIdx = {static_cast<unsigned>(number % gridDim.x), static_cast<unsigned>(number / gridDim.x % gridDim.y),
                     static_cast<unsigned>(number / gridDim.x / gridDim.y)};
         for (unsigned i = 0; i < fibres_.size(); ++i) start(i);
@@ -254,23 +263,24 @@ class Launch {
         makecontext(&fibre.context, &Launch::thread_main, 0);
 #ifdef CUDA_ON_HOST_TSAN
         fibre.watched = __tsan_create_fiber(0);
+        fibre.marks = static_cast<char*>(fresh(2));
 #endif
     }
 
     static void thread_main() {
-        order_after(now->marks_.begin);
+        order_after(&begin_);
         try {
             now->body_();
         } catch (...) {
             const Unwatched guard;
             now->current_->error = std::current_exception();
         }
-        order_before(now->marks_.end);
+        order_before(&end_);
         {
             const Unwatched guard;
             now->current_->state = State::done;
         }
-        now->leave();
+        now->leave();  // for ever; ThreadSanitizer wants a thread to end watched
     }
 
     void enter(Fibre& fibre) {
@@ -304,8 +314,11 @@ class Launch {
         for (unsigned lane = 0; lane < 32; ++lane) {
             if (!(fibre.mask >> lane & 1)) continue;
             Fibre& hearer = fibres_[first + lane];
-            for (unsigned k = 0; k < 32; ++k)
-                hearer.heard[k] = fibre.mask >> k & 1 ? fibres_[first + k].given : ~std::uint64_t{0};
+            for (unsigned k = 0; k < 32; ++k) {
+                const bool gave = fibre.mask >> k & 1;
+                hearer.heard[k] = gave ? fibres_[first + k].given : ~std::uint64_t{0};
+                hearer.heard_marks[k] = gave ? fibres_[first + k].marks + fibres_[first + k].calls % 2 : nullptr;
+            }
             hearer.state = State::ready;
         }
     }
@@ -366,10 +379,12 @@ class Launch {
     std::uint64_t random_;
     std::vector<Fibre> fibres_;
     std::vector<std::unique_ptr<unsigned char[]>> memory_;
-    Marks marks_;
+    static inline char begin_, end_;
+    char* barrier_marks_ = nullptr;
     ucontext_t home_;
-    void* home_watched_ = nullptr;
-    Fibre* current_ = nullptr;
+    // Static: threads that have ended may have read them last, and nothing orders that before the next launch.
+    static inline void* home_watched_ = nullptr;
+    static inline Fibre* current_ = nullptr;
     static inline std::uint64_t block_ = 0;  // counts the blocks of all launches
 };
 
@@ -377,10 +392,9 @@ class Launch {
 inline const std::uint64_t* in_warp(const char* call, unsigned mask, std::uint64_t given, Site site) {
     Launch& launch = *Launch::now;
     Fibre& self = launch.self();
-    char& mark = launch.marks().warp[self.number / 32];
-    order_before(mark);
     {
         const Unwatched guard;
+        order_before(self.marks + ++self.calls % 2);
         if (!(mask >> self.number % 32 & 1))
             throw KernelError(std::string(call) + " at " + site.text() + ": lane " + std::to_string(self.number % 32) +
                               " is not in its own mask");
@@ -388,8 +402,9 @@ inline const std::uint64_t* in_warp(const char* call, unsigned mask, std::uint64
         self.mask = mask;
         self.given = given;
         launch.wait(State::in_warp, site);
+        for (unsigned lane = 0; lane < 32; ++lane)
+            if (mask >> lane & 1) order_after(self.heard_marks[lane]);
     }
-    order_after(mark);
     return self.heard;
 }
 
@@ -473,13 +488,13 @@ struct Same {
     (static_cast<void>(stream), cuda_on_host::Launch(grid, block, [&] { kernel(__VA_ARGS__); }).run())
 
 inline void __syncthreads(cuda_on_host::Site site = cuda_on_host::Site::here()) {
+    const cuda_on_host::Unwatched guard;
     auto& launch = *cuda_on_host::Launch::now;
-    cuda_on_host::order_before(launch.marks().barrier);
-    {
-        const cuda_on_host::Unwatched guard;
-        launch.wait(cuda_on_host::State::at_barrier, site);
-    }
-    cuda_on_host::order_after(launch.marks().barrier);
+    char* const mark = launch.barrier_mark();
+    cuda_on_host::order_before(mark);
+    launch.self().barriers += 1;
+    launch.wait(cuda_on_host::State::at_barrier, site);
+    cuda_on_host::order_after(mark);
 }
 
 inline void __syncwarp(unsigned mask = 0xffffffffu, cuda_on_host::Site site = cuda_on_host::Site::here()) {
