@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,26 +43,15 @@ class Embeddings:
     """
 
     def __init__(self, kind: str, values: NDArray[Any], metric: Metric, names: Sequence[str] | None = None) -> None:
-        if metric not in METRICS:
-            raise UsageError(
-                f"unknown distance {metric!r}: known are {' and '.join(METRICS)}.{closest(metric, METRICS)}"
-            )
+        check_metric(metric)
         if values.ndim != 2 or values.shape[1] == 0 or values.dtype.kind not in "fiu":
             raise UsageError(f"{kind} embeddings must be (N, D) real numbers, got {values.dtype} {values.shape}")
-        if names is not None and len(names) != len(values):
-            raise UsageError(f"{len(names)} names were given for {len(values)} {kind} embeddings")
+        check_names(kind, names, len(values))
         self.values, self.metric = values, metric
         lengths = np.empty(len(values))
         for start in range(0, len(values), TILE):
             lengths[start : start + TILE] = _lengths(np.asarray(values[start : start + TILE]))
-        for trouble, bad in (("is not finite", ~np.isfinite(lengths)), ("is all zeros", lengths == 0)):
-            if bad.any():
-                row = int(np.flatnonzero(bad)[0])
-                image = "" if names is None else f" ({names[row]})"
-                raise NumericalError(
-                    f"the embedding of {kind} image {row}{image} {trouble} ({int(bad.sum())} such rows of {len(bad)}): it "
-                    "has no distance to anything. Look at the image, and at whether the network's weights are finite"
-                )
+        check_lengths(kind, lengths, names)
         self._lengths = lengths
 
     def __len__(self) -> int:
@@ -115,7 +104,51 @@ def _lengths(part: NDArray[Any]) -> NDArray[np.float64]:
     return lengths
 
 
-def check_widths(query: Embeddings, gallery: Embeddings) -> None:
+def check_metric(metric: str) -> None:
+    """Refuse an unknown distance.
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    if metric not in METRICS:
+        raise UsageError(f"unknown distance {metric!r}: known are {' and '.join(METRICS)}.{closest(metric, METRICS)}")
+
+
+def check_names(kind: str, names: Sequence[str] | None, size: int) -> None:
+    """Image paths, where given, must be as many as embeddings.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if names is not None and len(names) != size:
+        raise UsageError(f"{len(names)} names were given for {size} {kind} embeddings")
+
+
+def check_lengths(kind: str, lengths: NDArray[np.float64], names: Sequence[str] | None) -> None:
+    """(N,) lengths of the rows must be finite and not zero.
+
+    Raises:
+        NumericalError: one is not; row and image are named.
+    """
+    for trouble, bad in (("is not finite", ~np.isfinite(lengths)), ("is all zeros", lengths == 0)):
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            image = "" if names is None else f" ({names[row]})"
+            raise NumericalError(
+                f"the embedding of {kind} image {row}{image} {trouble} ({int(bad.sum())} such rows of {len(bad)}): it "
+                "has no distance to anything. Look at the image, and at whether the network's weights are finite"
+            )
+
+
+class HasWidth(Protocol):
+    """Embeddings, wherever they are."""
+
+    @property
+    def width(self) -> int:
+        """D."""
+
+
+def check_widths(query: HasWidth, gallery: HasWidth) -> None:
     """Both sides must have rows of the same width.
 
     Raises:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eval_lib import QueryRanks, _checks
+from eval_lib import _checks
 from reid_core.errors import UsageError
-from reid_core.metrics._counting import Counts, scores, sort_matches, unsort
+from reid_core.metrics._chunks import Chunk, cut_queries
+from reid_core.metrics._counting import Counts, query_ranks, sort_matches
 from reid_core.metrics._matches import Matches, find_matches
 from reid_core.metrics._shards import Shards
+from reid_core.metrics._tensors import as_array, device_of
 from reid_core.metrics._tiles import (
     TILE,
     Embeddings,
@@ -51,23 +53,27 @@ def rank_metrics_from_embeddings(
 ) -> RankResult:
     """What ``rank_metrics(distance_matrix(query, gallery, metric), ...)`` gives, to the same bits, without the matrix.
 
+    CPU tensors of torch are taken as the arrays they are. For tensors on a CUDA device the products and the counting run
+    there, in tiles of their own size: the distances differ from those of the CPU by the rounding of another product.
+
     Where ``torch.distributed`` has a process group, every process makes this call with the same inputs (memory maps, best),
     does its share of the gallery and gets the whole result: the same bits as from one process.
 
     Args:
-        query: (Q, D) real. gallery: (G, D) real, a memory map too.
+        query: (Q, D) real. gallery: (G, D) real, a memory map too; or tensors, both on one device.
         q_pids, q_camids: (Q,) integers. g_pids, g_camids: (G,) integers; pid -1 is junk.
         metric: ``cosine`` or ``euclidean``.
         max_rank: length of the CMC.
         memory: what may be used beside the inputs, as a number of bytes or as in ``256MB``. Less memory means more passes
-            over the gallery, never other figures. A tile of 512 queries with its matches is the least that works.
+            over the gallery, never other figures. A tile of 512 queries (2048 on a GPU) with its matches is the least that
+            works.
         protocol: ``market1501`` or ``any-camera``.
         query_names, gallery_names: image paths, for the messages.
-        threads: products under way at a time, each made by one thread; by default one for each processor.
+        threads: products under way at a time, each made by one thread; by default one for each processor. Not on a GPU.
         progress: called with (tiles of the gallery done, all of them).
 
     Returns:
-        RankResult, as ``rank_metrics``.
+        RankResult, as ``rank_metrics``; on a GPU ``notes`` names the device.
 
     Raises:
         NumericalError: an embedding has a NaN or an infinite number, or is a row of zeros; row and image are named.
@@ -79,10 +85,21 @@ def rank_metrics_from_embeddings(
             f"from embeddings the protocols are market1501 and any-camera, got {protocol!r}; for cuhk03 use "
             "rank_metrics(distance_matrix(query, gallery), ..., protocol='cuhk03')"
         )
-    sides = (
-        Embeddings("query", np.asarray(query), metric, query_names),
-        Embeddings("gallery", np.asarray(gallery), metric, gallery_names),
-    )
+    device = device_of(query=query, gallery=gallery)
+    q_pids, g_pids, q_camids, g_camids = (as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
+    sides: Any
+    if device is None:
+        sides = (
+            Embeddings("query", np.asarray(as_array(query)), metric, query_names),
+            Embeddings("gallery", np.asarray(as_array(gallery)), metric, gallery_names),
+        )
+    else:
+        from reid_core.metrics import _device
+
+        sides = (
+            _device.DeviceEmbeddings("query", query, metric, query_names),
+            _device.DeviceEmbeddings("gallery", gallery, metric, gallery_names),
+        )
     check_widths(*sides)
     budget = bytes_of(memory)
     try:
@@ -98,16 +115,13 @@ def rank_metrics_from_embeddings(
         raise UsageError(str(error)) from error
     matches = find_matches(*ids, drop_same_camera=protocol == "market1501")
     refuse_no_match(len(matches.owner), ids, matches.num_junk, int(matches.num_dropped.sum()))
-    counts = count_all(sides, matches, metric, budget, workers, progress)
-    found = scores(counts)
-    order = matches.query_order
-    ranks = QueryRanks(
-        **{name: unsort(values, order) for name, values in found._asdict().items()},
-        num_dropped=unsort(matches.num_dropped, order),
-        num_junk=matches.num_junk,
-        backend="python",
-    )
-    return as_rank_result(ranks, ranks.cmc(max_rank), protocol, {"backend": ranks.backend})
+    notes: dict[str, Any] = {"backend": "python"}
+    if device is None:
+        counts = count_all(sides, matches, metric, budget, workers, progress)
+    else:
+        counts, notes = _device.count_embeddings(sides, matches, budget, progress)
+    ranks = query_ranks(counts, matches, notes["backend"])
+    return as_rank_result(ranks, ranks.cmc(max_rank), protocol, notes)
 
 
 def bytes_of(memory: str | int) -> int:
@@ -138,22 +152,11 @@ def count_all(
     progress: Progress | None,
 ) -> Counts:
     """Counts of all matches of all queries."""
-    starts = matches.starts
-    # Queries go in chunks of whole tiles, as many as a half of the memory holds packed and with their matches.
+    # Half of the memory for the queries, packed, with their matches; half for tiles that are used twice.
     row_bytes = sides[0].width * (4 if metric == "cosine" else 8)
-    chunks, first = [], 0
-    while first < len(matches.query_order):
-        last = first
-        while last < len(matches.query_order) and (
-            last == first
-            or (last + TILE - first) * row_bytes + (starts[min(last + TILE, len(starts) - 1)] - starts[first]) * 40
-            <= budget // 2
-        ):
-            last += TILE
-        chunks.append((first, min(last, len(matches.query_order))))
-        first = last
+    chunks = cut_queries(matches, TILE, row_bytes, budget // 2)
     thresholds = np.empty(len(matches.owner), np.float32)
-    whole = Counts(thresholds, starts)
+    whole = Counts(thresholds, matches.starts)
     columns = len(Shards.here().mine(range(-(-len(matches.gallery_order) // TILE))))
     for number, (first, last) in enumerate(chunks):
 
@@ -164,13 +167,13 @@ def count_all(
         part = _Chunk(sides, matches, metric, first, last, budget // 2)
         with one_thread_a_product(), ThreadPoolExecutor(workers) as pool:
             counts = part.run(pool, workers, tick)
-        own = slice(starts[first], starts[last])
+        own = part.own
         thresholds[own], whole.between[own], whole.tied[own] = counts.thresholds, counts.between, counts.tied
     return whole
 
 
-class _Chunk:
-    """Some tiles of queries against the whole gallery."""
+class _Chunk(Chunk):
+    """Some tiles of queries against the whole gallery, worked on by threads."""
 
     def __init__(
         self,
@@ -181,29 +184,13 @@ class _Chunk:
         last: int,
         spare: int,
     ) -> None:
+        super().__init__(matches, first, last, TILE)
         self.gallery, self.metric = sides[1], metric
         self.order = matches.gallery_order
-        self.low, self.high = matches.low[first:last], matches.high[first:last]
-        starts = matches.starts[first : last + 1]
-        self.starts = starts - starts[0]
-        self.owner = matches.owner[starts[0] : starts[-1]] - first
-        self.column = matches.column[starts[0] : starts[-1]]
-        self.rows = range(0, last - first, TILE)
-        self.lefts = [
-            left_tile(sides[0], matches.query_order[first + r : min(first + r + TILE, last)]) for r in self.rows
-        ]
-        self.columns = range(0, len(self.order), TILE)
+        self.lefts = [left_tile(sides[0], self.queries[r : r + TILE]) for r in self.rows]
         self.shards = Shards.here()
         self.mine = self.shards.mine(range(len(self.columns)))
         self.thresholds = np.zeros(len(self.owner), np.float32)
-        # Tiles that hold matches, by (column tile, row tile), with the matches in each.
-        key = self.column // TILE * len(self.rows) + self.owner // TILE
-        by_tile = np.argsort(key, kind="stable")
-        cuts = np.flatnonzero(np.diff(key[by_tile], prepend=-1, append=-1))
-        self.with_matches: dict[int, dict[int, NDArray[np.int64]]] = {}
-        for a, b in zip(cuts[:-1], cuts[1:]):
-            c, r = divmod(int(key[by_tile[a]]), len(self.rows))
-            self.with_matches.setdefault(c, {})[r] = by_tile[a:b]
         self.kept: dict[tuple[int, int], NDArray[np.float32]] = {}
         self.room = spare // (TILE * TILE * 4)
         self.lock = threading.Lock()
