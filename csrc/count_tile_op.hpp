@@ -33,7 +33,7 @@ CountTile<Real> checked_tile(const Tensor& tile, std::int64_t column, const Tens
     STD_TORCH_CHECK(tile.dim() == 2, "count_tile: the tile must be (R, C), got ", tile.dim(), " dimensions");
     const std::int64_t rows = tile.size(0);
     const std::int64_t columns = tile.size(1);
-    STD_TORCH_CHECK(columns < 2 || tile.stride(1) == 1, "count_tile: columns of the tile must be neighbours, their stride is ",
+    STD_TORCH_CHECK(rows == 0 || columns < 2 || tile.stride(1) == 1, "count_tile: columns of the tile must be neighbours, their stride is ",
                     tile.stride(1));
     constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
     STD_TORCH_CHECK(rows <= most && columns <= most, "count_tile: a tile has at most ", most, " rows and columns, got ", rows,

@@ -18,6 +18,8 @@ from reid_core.metrics._matches import Matches
 from reid_core.metrics._shards import Shards
 from reid_core.ops import use_native
 
+__all__ = ["DeviceEmbeddings", "count_embeddings"]
+
 Sides = tuple[DeviceEmbeddings, DeviceEmbeddings]
 
 

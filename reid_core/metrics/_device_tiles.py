@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,7 +112,8 @@ def tile_distances(left: Tensor, right: Tensor, metric: Metric) -> Tensor:
 @contextmanager
 def plain_arithmetic(device: torch.device) -> Iterator[None]:
     """float32 products are made in float32, not in TF32 or under autocast, whatever the caller has set; no gradients."""
-    matmul = torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul
+    backend: Any = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    matmul = backend.matmul
     before = matmul.fp32_precision
     matmul.fp32_precision = "ieee"
     try:

@@ -85,20 +85,21 @@ def rank_metrics_from_embeddings(
             f"from embeddings the protocols are market1501 and any-camera, got {protocol!r}; for cuhk03 use "
             "rank_metrics(distance_matrix(query, gallery), ..., protocol='cuhk03')"
         )
+    both: tuple[Any, Any] = query, gallery
     device = device_of(query=query, gallery=gallery)
     q_pids, g_pids, q_camids, g_camids = (as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
     sides: Any
     if device is None:
         sides = (
-            Embeddings("query", np.asarray(as_array(query)), metric, query_names),
-            Embeddings("gallery", np.asarray(as_array(gallery)), metric, gallery_names),
+            Embeddings("query", np.asarray(as_array(both[0])), metric, query_names),
+            Embeddings("gallery", np.asarray(as_array(both[1])), metric, gallery_names),
         )
     else:
-        from reid_core.metrics import _device
+        from reid_core.metrics._device import DeviceEmbeddings, count_embeddings
 
         sides = (
-            _device.DeviceEmbeddings("query", query, metric, query_names),
-            _device.DeviceEmbeddings("gallery", gallery, metric, gallery_names),
+            DeviceEmbeddings("query", both[0], metric, query_names),
+            DeviceEmbeddings("gallery", both[1], metric, gallery_names),
         )
     check_widths(*sides)
     budget = bytes_of(memory)
@@ -119,7 +120,7 @@ def rank_metrics_from_embeddings(
     if device is None:
         counts = count_all(sides, matches, metric, budget, workers, progress)
     else:
-        counts, notes = _device.count_embeddings(sides, matches, budget, progress)
+        counts, notes = count_embeddings(sides, matches, budget, progress)
     ranks = query_ranks(counts, matches, notes["backend"])
     return as_rank_result(ranks, ranks.cmc(max_rank), protocol, notes)
 

@@ -24,11 +24,11 @@ _MANY_TIES = 0.01
 
 
 def rank_metrics(
-    distmat: Any,
-    q_pids: Any,
-    g_pids: Any,
-    q_camids: Any,
-    g_camids: Any,
+    distmat: ArrayLike,
+    q_pids: ArrayLike,
+    g_pids: ArrayLike,
+    q_camids: ArrayLike,
+    g_camids: ArrayLike,
     *,
     max_rank: int = 50,
     protocol: str = "market1501",
@@ -64,10 +64,10 @@ def rank_metrics(
             f"unknown protocol {protocol!r}: known are {', '.join(PROTOCOLS)}.{closest(protocol, PROTOCOLS)}"
         )
     drop_same_camera = protocol != "any-camera"
-    ids = tuple(as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
+    q_pids, g_pids, q_camids, g_camids = (as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
     if device_of(distmat=distmat) is not None:
-        return _on_device(distmat, ids, max_rank, protocol, backend)
-    table = (as_array(distmat), *ids)
+        return _on_device(distmat, (q_pids, g_pids, q_camids, g_camids), max_rank, protocol, backend)
+    table = (as_array(distmat), q_pids, g_pids, q_camids, g_camids)
     try:
         ranks = eval_lib.rank_queries(*table, drop_same_camera=drop_same_camera, backend=backend)
         if protocol == "cuhk03":

@@ -24,7 +24,7 @@ def _load() -> str:
         skipped = eval_lib.build_record().get("skipped", {}).get(LIBRARY)
         return str(skipped or "it was never built here: run `python setup.py build_ext --inplace`")
     try:
-        torch.ops.load_library(found.origin)
+        torch.ops.load_library(found.origin)  # type: ignore[no-untyped-call]
     except OSError as error:
         return f"it was built for another machine or another torch than {torch.__version__}: {error}"
     torch.library.register_fake("reid_core::count_tile", _fills_in_place)
@@ -49,7 +49,9 @@ def why_missing(device_type: str = "cpu") -> str:
 
 @functools.cache
 def _warn_once(device_type: str, reason: str) -> None:
-    logger.warning("plain PyTorch does the work on %s, more slowly: the compiled %s is missing (%s)", device_type, LIBRARY, reason)
+    logger.warning(
+        "plain PyTorch does the work on %s, more slowly: the compiled %s is missing (%s)", device_type, LIBRARY, reason
+    )
 
 
 def use_native(device_type: str, backend: str = "auto") -> bool:

@@ -35,7 +35,10 @@ def run_case(tmp_path_factory):
         ("two_barriers", r"different barriers: emulator_cases.cpp:\d+ and emulator_cases.cpp:\d+"),
         ("barrier_against_shuffle", r"__shfl_sync at .*waits for lane 0 of its warp, which waits at the barrier"),
         ("shuffle_with_the_ended", r"__shfl_sync at .*waits for lane 5 of its warp, which has ended"),
-        ("two_calls", r"waits for lane \d+ of its warp, which waits in __\w+ at emulator_cases.cpp:\d+ for other lanes"),
+        (
+            "two_calls",
+            r"waits for lane \d+ of its warp, which waits in __\w+ at emulator_cases.cpp:\d+ for other lanes",
+        ),
         ("not_in_own_mask", r"lane \d+ is not in its own mask"),
         ("reads_outside_the_mask", r"lane \d+ reads lane 20, which is not in the mask"),
         ("half_a_warp", r"waits for lane 16 of its warp, which the block does not have"),

@@ -8,6 +8,7 @@ import pytest
 
 from reid_core.errors import DataError, NumericalError, UsageError
 from reid_core.metrics import _tensors
+from reid_core.metrics._tiles import Embeddings
 from reid_core.metrics.distance import distance_matrix
 from reid_core.metrics.embeddings import rank_metrics_from_embeddings
 from reid_core.metrics.rank import rank_metrics
@@ -67,7 +68,7 @@ def test_cpu_tensors_are_the_arrays_they_are(monkeypatch):
     a, b = tensors(q, g)
     seen = []
 
-    def look(kind, values, metric, names=None, real=_tiles_embeddings()):
+    def look(kind, values, metric, names=None, real=Embeddings):
         seen.append(values.__array_interface__["data"][0])
         return real(kind, values, metric, names)
 
@@ -78,12 +79,6 @@ def test_cpu_tensors_are_the_arrays_they_are(monkeypatch):
     same(half, rank_metrics_from_embeddings(a.detach().bfloat16().float(), b.bfloat16().float(), *ids))
     distances = distance_matrix(q, g)
     same(rank_metrics(torch.from_numpy(distances), *tensors(*ids)), rank_metrics(distances, *ids))
-
-
-def _tiles_embeddings():
-    from reid_core.metrics._tiles import Embeddings
-
-    return Embeddings
 
 
 SIZES = [(1, 1, 1, 1), (3, 70, 2, 2), (40, 63, 5, 9), (65, 64, 8, 30), (130, 260, 33, 12), (30, 200, 3, 90)]
@@ -135,7 +130,9 @@ def test_the_order_of_the_gallery_means_nothing(on_cpu):
     assert expected.tie_share > 0
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(len(g))
-        same(rank_metrics_from_embeddings(*tensors(q, g[order]), ids[0], ids[1][order], ids[2], ids[3][order]), expected)
+        same(
+            rank_metrics_from_embeddings(*tensors(q, g[order]), ids[0], ids[1][order], ids[2], ids[3][order]), expected
+        )
 
 
 def test_every_tile_is_multiplied_once_where_there_is_memory(on_cpu, monkeypatch):
@@ -189,7 +186,11 @@ def test_a_matrix_gives_the_bits_of_numpy(on_cpu, backend, kind):
         ({"metric": "cosin"}, UsageError, "unknown distance 'cosin'.*cosine"),
         ({"q_pids": [8, 9]}, DataError, "none of the 2 queries has a match"),
         ({"query": torch.zeros(2, 2)}, NumericalError, r"query image 0 \(a.jpg\) is all zeros"),
-        ({"gallery": torch.tensor([[1, 2], [1, torch.nan], [2, 2], [3, 1.0]])}, NumericalError, "image 1 is not finite"),
+        (
+            {"gallery": torch.tensor([[1, 2], [1, torch.nan], [2, 2], [3, 1.0]])},
+            NumericalError,
+            "image 1 is not finite",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(on_cpu, change, error, words):
@@ -289,6 +290,25 @@ def test_on_a_gpu(metric, tf32):
     on_device = rank_metrics(torch.from_numpy(distances).cuda(), *ids)
     same(on_device, rank_metrics(distances, *ids))
     assert on_device.notes["backend"] == ("native" if not ops.why_missing("cuda") else "python")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("width", [129, 512])
+def test_the_order_of_the_gallery_means_nothing_on_a_gpu(width):
+    rng = np.random.default_rng(12)
+    q, g = (rng.normal(size=(n, width)).astype(np.float32) for n in (300, 4200))
+    g[::2] = g[1]
+    ids = rng.integers(0, 60, 300), rng.integers(-1, 60, 4200), rng.integers(0, 4, 300), rng.integers(0, 4, 4200)
+    there = torch.from_numpy(q).cuda()
+    expected = rank_metrics_from_embeddings(there, torch.from_numpy(g).cuda(), *ids)
+    assert expected.tie_share > 0
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(g))
+        found = rank_metrics_from_embeddings(
+            there, torch.from_numpy(g[order]).cuda(), ids[0], ids[1][order], ids[2], ids[3][order]
+        )
+        same(found, expected)
 
 
 @pytest.mark.cuda
