@@ -72,6 +72,6 @@ def _count_tile(
         middle = (first + behind) // 2
         nearer = (thresholds[middle] < values) & (first < behind)
         first = torch.where(nearer, middle + 1, first)
-        behind = torch.where(nearer, behind, torch.minimum(middle, behind))
+        behind = torch.where(nearer, behind, middle)
     between.index_add_(0, first, torch.ones_like(first))
     tied.index_add_(0, first, (thresholds[first] == values).to(torch.int64))

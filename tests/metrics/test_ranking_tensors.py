@@ -251,9 +251,13 @@ def test_products_are_float32_whatever_was_set_before(on_cpu):
     for device in ("cpu", "cuda"):
         matmul = torch.backends.cuda.matmul if device == "cuda" else torch.backends.mkldnn.matmul
         before = matmul.fp32_precision
-        with _device_tiles.plain_arithmetic(torch.device(device)):
-            assert matmul.fp32_precision == "ieee"
-        assert matmul.fp32_precision == before
+        matmul.fp32_precision = "tf32"
+        try:
+            with _device_tiles.plain_arithmetic(torch.device(device)):
+                assert matmul.fp32_precision == "ieee" and not torch.is_grad_enabled()
+            assert matmul.fp32_precision == "tf32"
+        finally:
+            matmul.fp32_precision = before
 
 
 def test_arrays_do_not_import_torch():
@@ -273,11 +277,11 @@ def test_arrays_do_not_import_torch():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("tf32", [False, True])
-def test_on_a_gpu(metric, tf32):
+def test_on_a_gpu(monkeypatch, metric, tf32):
     """Two tiles and a bit on each side: the figures of the CPU but for rounding, equal bits for every memory."""
     q, g, *ids = problem(11, 2100, 4200, 129, 300)
     there = [values.cuda() for values in tensors(q, g)]
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if tf32 else "ieee"
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32" if tf32 else "ieee")
     found = [rank_metrics_from_embeddings(*there, *ids, metric, memory=memory) for memory in ("256MB", "20MB")]
     same(*found)
     assert found[0].notes["device"] == "cuda:0"

@@ -22,9 +22,15 @@ from reid_core.metrics.embeddings import rank_metrics_from_embeddings
 
 distributed.init_process_group("gloo")
 data = np.load(sys.argv[1])
+data = [data[name] for name in ("q", "g", "qp", "gp", "qc", "gc")]
+if sys.argv[3] == "device":
+    import torch
+    from reid_core.metrics import _device_tiles, _tensors
+    _tensors.WORKS_ON, _device_tiles.TILE = {"cpu"}, 512
+    data[:2] = (torch.from_numpy(side) for side in data[:2])
 ticks = []
 result = rank_metrics_from_embeddings(
-    *(data[name] for name in ("q", "g", "qp", "gp", "qc", "gc")), memory=sys.argv[2], threads=2,
+    *data, memory=sys.argv[2], threads=2,
     progress=lambda done, total: ticks.append((done, total)),
 )
 body = {name: getattr(result, name).tolist() for name in ("cmc", "ap", "ap_trapezoid", "inp", "first_hit")}
@@ -33,8 +39,8 @@ distributed.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("memory", ["256MB", "1B"])
-def test_two_processes_get_the_bits_of_one(memory, tmp_path):
+@pytest.mark.parametrize(("memory", "where"), [("256MB", "array"), ("1B", "array"), ("1B", "device")])
+def test_two_processes_get_the_bits_of_one(memory, where, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     data = {
         "q": np.round(rng.normal(size=(600, 6)), 1).astype(np.float32) + 0.05,
@@ -45,14 +51,22 @@ def test_two_processes_get_the_bits_of_one(memory, tmp_path):
         "gc": rng.integers(0, 4, 2600),
     }
     np.savez(tmp_path / "data.npz", **data)
-    expected = rank_metrics_from_embeddings(*data.values())
+    sides = data["q"], data["g"]
+    if where == "device":
+        torch = pytest.importorskip("torch")
+        from reid_core.metrics import _device_tiles, _tensors
+
+        monkeypatch.setattr(_tensors, "WORKS_ON", {"cpu"})
+        monkeypatch.setattr(_device_tiles, "TILE", 512)
+        sides = [torch.from_numpy(side) for side in sides]
+    expected = rank_metrics_from_embeddings(*sides, *list(data.values())[2:])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     there = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path / "data.npz"), memory],
+            [sys.executable, "-c", CHILD, str(tmp_path / "data.npz"), memory, where],
             env={**there, "RANK": str(rank)},
             cwd=PROJECT,
             stdout=subprocess.PIPE,
