@@ -169,9 +169,9 @@ class BuildExt(build_ext):
     def finalize_options(self) -> None:
         self.facts: dict[str, dict[str, str]] = {}
         self.skipped: dict[str, str] = {}
-        has_ops = any(Path("csrc/cpu").glob("*.cpp")) or any(Path("csrc/cuda").glob("*.cu"))
+        self.has_ops = any(Path("csrc/cpu").glob("*.cpp")) or any(Path("csrc/cuda").glob("*.cu"))
         known = [extension.name for extension in self.distribution.ext_modules or []]
-        if MODE != "none" and has_ops and TORCH_OPS not in known:
+        if MODE != "none" and self.has_ops and TORCH_OPS not in known:
             try:
                 extension, self.facts[TORCH_OPS] = torch_ops()
                 self.distribution.ext_modules.append(extension)
@@ -188,9 +188,8 @@ class BuildExt(build_ext):
     def run(self) -> None:
         wanted = cython_modules()
         if MODE == "none":
-            self.skipped = {
-                extension.name: "REID_CORE_BUILD=none was set when this was installed" for extension in wanted
-            }
+            names = [*(extension.name for extension in wanted), *([TORCH_OPS] if self.has_ops else [])]
+            self.skipped = dict.fromkeys(names, "REID_CORE_BUILD=none was set when this was installed")
         if MODE == "cuda" and not any(Path("csrc/cuda").glob("*.cu")):
             raise SetupError("REID_CORE_BUILD=cuda, but this version has no CUDA kernel; use auto or cpu")
         super().run()

@@ -36,11 +36,13 @@ needs_compiler = pytest.mark.skipif(
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of what is needed to build, without anything built."""
+    """A copy of what is needed to build, without anything built, and without the torch ops, which take a while."""
     target = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", "_rank.cpp", "_build.json")
     for name in ("csrc", "eval_lib", "reid_core"):
         shutil.copytree(ROOT / name, target / name, ignore=ignore)
+    for name in ("cpu", "cuda"):
+        shutil.rmtree(target / "csrc" / name)
     for name in ("setup.py", "pyproject.toml", "LICENSE", "MANIFEST.in", "README.md"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, target / name)
@@ -117,9 +119,8 @@ def test_without_a_compiler_the_rest_is_built_and_one_warning_says_so(checkout, 
 def test_unknown_and_impossible_builds_are_refused(checkout):
     run = build(checkout, "build_ext", "--inplace", check=False, REID_CORE_BUILD="gpu")
     assert run.returncode != 0 and "must be one of auto, none, cpu, cuda" in run.stderr
-    if not list((ROOT / "csrc").glob("cuda/*.cu")):
-        run = build(checkout, "build_ext", "--inplace", check=False, REID_CORE_BUILD="cuda")
-        assert run.returncode != 0 and "no CUDA kernel" in run.stderr
+    run = build(checkout, "build_ext", "--inplace", check=False, REID_CORE_BUILD="cuda")
+    assert run.returncode != 0 and "no CUDA kernel" in run.stderr
 
 
 @needs_compiler
@@ -177,9 +178,7 @@ STABLE_TORCH_LIBRARY_IMPL(reid_core_build_test, CPU, m) { m.impl("plus_one", TOR
 @needs_compiler
 def test_a_torch_op_dropped_into_csrc_is_built_without_touching_setup(checkout):
     pytest.importorskip("torch")
-    (checkout / "csrc" / "cpu").mkdir(exist_ok=True)
-    for old in (checkout / "csrc" / "cpu").glob("*"):
-        old.unlink()
+    (checkout / "csrc" / "cpu").mkdir()
     (checkout / "csrc" / "cpu" / "plus_one.cpp").write_text(OP)
     build(checkout, "build_ext", "--inplace", REID_CORE_BUILD="cpu")
     (library,) = (checkout / "reid_core" / "ops").glob("_torch_ops.*.so")
@@ -190,3 +189,30 @@ def test_a_torch_op_dropped_into_csrc_is_built_without_touching_setup(checkout):
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert run.stdout.strip() == "[1.0, 2.0, 3.0]"
     assert record(checkout)["built"]["reid_core.ops._torch_ops"]["torch"]
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("mode", ["cpu", "cuda"])
+def test_the_torch_ops_are_built_and_load_without_a_gpu(checkout, mode):
+    pytest.importorskip("torch")
+    if mode == "cuda" and not shutil.which("nvcc"):
+        pytest.skip("nvcc was not found")
+    for name in ("cpu", "cuda"):
+        shutil.copytree(ROOT / "csrc" / name, checkout / "csrc" / name)
+    build(checkout, "build_ext", "--inplace", REID_CORE_BUILD=mode)
+    program = "import json; from reid_core import ops; print(json.dumps([ops.why_missing(), ops.why_missing('cuda')]))"
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(
+        command, cwd=checkout, env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    cpu, cuda = json.loads(run.stdout)
+    assert cpu == "" and (cuda == "") == (mode == "cuda")
+
+    # A build of nothing leaves no old library behind, and says why there is none.
+    build(checkout, "build_ext", "--inplace", REID_CORE_BUILD="none")
+    run = subprocess.run(
+        command, cwd=checkout, env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "REID_CORE_BUILD=none" in json.loads(run.stdout)[0]

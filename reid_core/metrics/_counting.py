@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eval_lib import _native
-
-Ints = NDArray[np.int64]
+from eval_lib import QueryRanks, _native
+from reid_core.metrics._matches import Ints, Matches
 
 
 class Counts:
@@ -105,9 +104,28 @@ def scores(counts: Counts) -> Scores:
         )
 
 
+def too_far_apart(query: int, image: int, distance: float) -> str:
+    """The message for a distance that is not finite though the embeddings are."""
+    return (
+        f"the distance of query image {query} to gallery image {image} is {distance}: their embeddings are too far apart "
+        "for float32; scale the embeddings down"
+    )
+
+
 def sort_matches(thresholds: NDArray[np.float32], owner: Ints) -> NDArray[np.float32]:
     """``thresholds`` ascending for each query; ``owner`` is ascending already."""
     return thresholds[np.lexsort((thresholds, owner))]
+
+
+def query_ranks(counts: Counts, matches: Matches, backend: str) -> QueryRanks:
+    """The measures of every query, in the queries' own order."""
+    order = matches.query_order
+    return QueryRanks(
+        **{name: unsort(values, order) for name, values in scores(counts)._asdict().items()},
+        num_dropped=unsort(matches.num_dropped, order),
+        num_junk=matches.num_junk,
+        backend=backend,
+    )
 
 
 def unsort(values: NDArray[Any], order: Ints) -> NDArray[Any]:

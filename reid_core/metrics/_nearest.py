@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.metrics._tiles import TILE
-from reid_core.metrics._unit_rows import UnitRows, buffer
+from reid_core.metrics._unit_rows import TILE, UnitRows, buffer
 
 _PANEL = 4 * TILE
 """Rows that a tile of columns is multiplied with at a time; it is made to unit vectors once for all of them."""

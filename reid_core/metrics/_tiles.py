@@ -1,31 +1,51 @@
-"""Embeddings as tiles of a fixed size, and the distances of two tiles: bits that depend on the pair alone.
+"""Embeddings as tiles of one shape, and the distances of two tiles: bits that depend neither on memory nor on threads.
 
-Matrix products of different shapes differ in the last bits. So every product here is one of ``TILE`` x ``TILE`` pairs, rows
-beyond the end are zeros, and one thread makes it: how much memory or how many threads there are decides only how many tiles
-are under way.
+Matrix products of different shapes differ in the last bits. So all products of one call have the same shape, which follows
+from the number of queries and gallery images alone; rows beyond the end are zeros, and one thread makes each. How much memory
+or how many threads there are decides only how many tiles are under way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from reid_core.errors import NumericalError, UsageError
-from reid_core.plugins import closest
+from reid_core.metrics._lengths import SAFE, Metric, check_metric, checked_lengths
 
-Metric = Literal["cosine", "euclidean"]
-METRICS = ("cosine", "euclidean")
+_STEP = 32
+"""Sides of tiles are multiples of this, and so of the blocks that BLAS computes at once: with an odd rest, the bits of a pair
+would depend on where in the tile it lies."""
 
-TILE = 512
-"""Rows and columns of one product."""
+_MOST = (1728, 640)
+"""Rows and columns of the largest tile. Smaller ones cost more a pair, as BLAS packs both sides anew for each; distances of
+larger ones (4.4 MB) would no longer lie in a core's share of the cache when they are counted."""
 
-_SAFE = (1e-15, 1e15)
-"""Lengths whose squares float32 can add up: shorter and longer rows are measured in float64."""
+_PACKING = 20
+"""What BLAS does once for a tile takes as long as this many more rows (fitted to sides of 320 to 1,152)."""
+
+
+class TileShape(NamedTuple):
+    """Queries and gallery images of one product."""
+
+    rows: int
+    columns: int
+
+
+def tile_shape(num_query: int, num_gallery: int) -> TileShape:
+    """The shape of all tiles of a problem: that which is multiplied soonest, with its rows and columns of zeros."""
+    return TileShape(_side(num_query, _MOST[0]), _side(num_gallery, _MOST[1]))
+
+
+def _side(size: int, most: int) -> int:
+    least = max(1, -(-size // most))
+    sides = {count: -(-size // count // _STEP) * _STEP for count in range(least, 2 * least + 1)}
+    count = min(sides, key=lambda count: count * (sides[count] + _PACKING))
+    return sides[count]
 
 
 class Embeddings:
@@ -43,10 +63,7 @@ class Embeddings:
     """
 
     def __init__(self, kind: str, values: NDArray[Any], metric: Metric, names: Sequence[str] | None = None) -> None:
-        if metric not in METRICS:
-            raise UsageError(
-                f"unknown distance {metric!r}: known are {' and '.join(METRICS)}.{closest(metric, METRICS)}"
-            )
+        check_metric(metric)
         self.values, self.metric = values, metric
         self._lengths = checked_lengths(kind, values, names)
 
@@ -58,96 +75,45 @@ class Embeddings:
         """D."""
         return int(self.values.shape[1])
 
-    def tile(self, rows: slice | NDArray[np.int64], sign: float = 1.0) -> NDArray[Any]:
-        """(TILE, D): the rows, at most TILE, then zeros; unit vectors in float32 times ``sign``, or plain float64."""
-        part = np.asarray(self.values[rows])
+    def tile(self, rows: slice | NDArray[np.int64], size: int, sign: float = 1.0) -> NDArray[Any]:
+        """(size, D): the rows, at most ``size``, then zeros; unit vectors in float32 times ``sign``, or plain float64."""
+        rows = _as_slice(rows)
         if self.metric == "euclidean":
-            plain = np.zeros((TILE, self.width), dtype=np.float64)
+            part = self.values[rows]
+            plain = np.zeros((size, self.width), dtype=np.float64)
             plain[: len(part)] = part
             return plain
         lengths = self._lengths[rows]
-        unit = np.empty((TILE, self.width), dtype=np.float32)
-        unit[len(part) :] = 0
-        if part.dtype == np.float32:
-            np.multiply(part, (sign / lengths).astype(np.float32)[:, None], out=unit[: len(part)])
+        unit = np.empty((size, self.width), dtype=np.float32)
+        ours = unit[: len(lengths)]
+        unit[len(lengths) :] = 0
+        if self.values.dtype == np.float32:
+            part = self.values[rows] if isinstance(rows, slice) else np.take(self.values, rows, 0, ours, "clip")
+            np.multiply(part, (sign / lengths).astype(np.float32)[:, None], out=ours)
             # The reciprocal of such a length, or the product with it, would leave float32's range.
-            odd = np.flatnonzero((lengths < _SAFE[0]) | (lengths > _SAFE[1]))
+            odd = np.flatnonzero((lengths < SAFE[0]) | (lengths > SAFE[1]))
         else:
-            odd = np.arange(len(part))
+            odd = np.arange(len(lengths))
         if len(odd):
-            unit[odd] = sign * (part[odd].astype(np.float64) / lengths[odd, None])
+            exact = self.values[rows][odd].astype(np.float64)
+            ours[odd] = sign * (exact / lengths[odd, None])
         return unit
 
 
-def checked_lengths(kind: str, values: NDArray[Any], names: Sequence[str] | None = None) -> NDArray[np.float64]:
-    """(N,) Euclidean lengths of the rows of (N, D) ``values``.
-
-    Args:
-        kind: ``query`` or ``gallery``, for the messages. names: image paths, likewise.
-
-    Raises:
-        NumericalError: a row has a NaN or an infinite number, or is all zeros; row and image are named.
-        UsageError: not (N, D) real numbers, or another number of names.
-    """
-    if values.ndim != 2 or values.shape[1] == 0 or values.dtype.kind not in "fiu":
-        raise UsageError(f"{kind} embeddings must be (N, D) real numbers, got {values.dtype} {values.shape}")
-    if names is not None and len(names) != len(values):
-        raise UsageError(f"{len(names)} names were given for {len(values)} {kind} embeddings")
-    lengths = np.empty(len(values))
-    for start in range(0, len(values), TILE):
-        lengths[start : start + TILE] = _lengths(np.asarray(values[start : start + TILE]))
-    for trouble, bad in (("is not finite", ~np.isfinite(lengths)), ("is all zeros", lengths == 0)):
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            image = "" if names is None else f" ({names[row]})"
-            raise NumericalError(
-                f"the embedding of {kind} image {row}{image} {trouble} ({int(bad.sum())} such rows of {len(bad)}): it "
-                "has no distance to anything. Look at the image, and at whether the network's weights are finite"
-            )
-    return lengths
+def _as_slice(rows: slice | NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Neighbours as a slice, which is read without a copy."""
+    if not isinstance(rows, slice) and len(rows) and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
-def _lengths(part: NDArray[Any]) -> NDArray[np.float64]:
-    """(N,) Euclidean lengths; NaN or infinite where the row is not finite."""
-    if part.dtype == np.float32:
-        whole = part.shape[1] // 64 * 64
-        pieces = part[:, :whole].reshape(len(part), -1, 64)
-        # Short sums in float32, their sum in float64: as exact as needed, at the speed of memory.
-        squares = np.einsum("ijk,ijk->ij", pieces, pieces).sum(axis=1, dtype=np.float64)
-        squares += np.einsum("ij,ij->i", part[:, whole:], part[:, whole:])
-        lengths: NDArray[np.float64] = np.sqrt(squares)
-        odd = np.flatnonzero(~((lengths > _SAFE[0]) & (lengths < _SAFE[1])))
-    else:
-        lengths, odd = np.empty(len(part)), np.arange(len(part))
-    if len(odd):
-        exact = part[odd].astype(np.float64)
-        # Scaled by the largest entry, so that squares neither overflow nor vanish.
-        largest = np.abs(exact).max(axis=1)
-        scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
-        lengths[odd] = scale * np.sqrt(np.square(exact / scale[:, None]).sum(axis=1))
-    return lengths
-
-
-def check_widths(query: Embeddings, gallery: Embeddings) -> None:
-    """Both sides must have rows of the same width.
-
-    Raises:
-        UsageError: they have not.
-    """
-    if query.width != gallery.width:
-        raise UsageError(
-            f"query embeddings have {query.width} numbers, gallery embeddings {gallery.width}: "
-            "both must come from the same network"
-        )
-
-
-def left_tile(query: Embeddings, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
+def left_tile(query: Embeddings, rows: slice | NDArray[np.int64], size: int) -> NDArray[Any]:
     """A query tile as ``tile_distances`` wants it: for cosine negated, which costs nothing here and changes no bit."""
-    return query.tile(rows, sign=-1.0)
+    return query.tile(rows, size, sign=-1.0)
 
 
 def tile_distances(left: NDArray[Any], right: NDArray[Any], metric: Metric, out: NDArray[np.float32]) -> None:
-    """(TILE, TILE) float32 distances of a ``left_tile`` and a gallery tile: negative cosine, or Euclidean."""
+    """(R, C) float32 distances of a ``left_tile`` and a gallery tile: negative cosine, or Euclidean."""
     if metric == "cosine":
         np.matmul(left, right.T, out=out)
         return

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reid_core.errors import UsageError
-from reid_core.metrics._tiles import TILE, checked_lengths
+from reid_core.metrics._lengths import checked_lengths
+
+TILE = 512
+"""Rows that are copied and multiplied at a time."""
 
 
 class Rows(NamedTuple):

@@ -1,4 +1,4 @@
-"""Distances between query and gallery embeddings, tile by tile, so that no result depends on the shape of a block."""
+"""Distances between query and gallery embeddings, tile by tile, so that no result depends on the order of images."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.metrics._lengths import Metric, check_widths
 from reid_core.metrics._tiles import (
-    TILE,
     Embeddings,
-    Metric,
-    check_widths,
     left_tile,
     one_thread_a_product,
     tile_distances,
+    tile_shape,
 )
 
 
@@ -32,8 +31,9 @@ def distance_matrix(
 
     ``cosine`` is the negative cosine, in [-1, 1] but for rounding: it ranks as 1 - cosine does, but 1 - x would round
     in float32 and make ties of its own. ``euclidean`` is the root of the sum of squared differences, computed in
-    float64. The matrix is computed in fixed tiles whose tails are padded with zeros: the distance of a pair does not
-    depend on how many others there are.
+    float64. The matrix is computed in tiles of one shape whose tails are padded with zeros: the distance of a pair does not
+    depend on the order of the images. With another number of images the tiles may have another shape, and distances may
+    differ by a rounding.
 
     Args:
         query: (Q, D) real. gallery: (G, D) real.
@@ -52,14 +52,16 @@ def distance_matrix(
     sides = Embeddings("query", query, metric, query_names), Embeddings("gallery", gallery, metric, gallery_names)
     check_widths(*sides)
     distmat = np.empty((len(query), len(gallery)), dtype=np.float32)
-    block = np.empty((TILE, TILE), dtype=np.float32)
-    rows, columns = range(0, len(query), TILE), range(0, len(gallery), TILE)
+    shape = tile_shape(len(query), len(gallery))
+    block = np.empty(shape, dtype=np.float32)
+    rows, columns = range(0, len(query), shape.rows), range(0, len(gallery), shape.columns)
     with one_thread_a_product():
         for r, row in enumerate(rows):
-            left = left_tile(sides[0], slice(row, row + TILE))
+            left = left_tile(sides[0], slice(row, row + shape.rows), shape.rows)
             for c, column in enumerate(columns):
-                tile_distances(left, sides[1].tile(slice(column, column + TILE)), metric, block)
-                target = distmat[row : row + TILE, column : column + TILE]
+                right = sides[1].tile(slice(column, column + shape.columns), shape.columns)
+                tile_distances(left, right, metric, block)
+                target = distmat[row : row + shape.rows, column : column + shape.columns]
                 target[:] = block[: target.shape[0], : target.shape[1]]
                 if progress is not None:
                     progress(r * len(columns) + c + 1, len(rows) * len(columns))

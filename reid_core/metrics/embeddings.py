@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from eval_lib import QueryRanks, _checks, _native
+from eval_lib import _checks
 from reid_core.errors import UsageError
-from reid_core.metrics._chunks import count_all
-from reid_core.metrics._counting import scores, unsort
+from reid_core.metrics import _host
+from reid_core.metrics._counting import query_ranks
+from reid_core.metrics._lengths import Metric, check_widths
 from reid_core.metrics._matches import find_matches
-from reid_core.metrics._tiles import Embeddings, Metric, check_widths
+from reid_core.metrics._tensors import as_array, device_of
 from reid_core.metrics.rank import as_rank_result, refuse_no_match
 from reid_core.types import RankResult
 
@@ -41,24 +42,28 @@ def rank_metrics_from_embeddings(
 ) -> RankResult:
     """What ``rank_metrics(distance_matrix(query, gallery, metric), ...)`` gives, to the same bits, without the matrix.
 
+    CPU tensors of torch are taken as the arrays they are. For tensors on a CUDA device the products and the counting run
+    there, in tiles of their own size: the distances differ from those of the CPU by the rounding of another product.
+
     Where ``torch.distributed`` has a process group, every process makes this call with the same inputs (memory maps, best),
     does its share of the gallery and gets the whole result: the same bits as from one process.
 
     Args:
-        query: (Q, D) real. gallery: (G, D) real, a memory map too.
+        query: (Q, D) real. gallery: (G, D) real, a memory map too; or tensors, both on one device.
         q_pids, q_camids: (Q,) integers. g_pids, g_camids: (G,) integers; pid -1 is junk.
         metric: ``cosine`` or ``euclidean``.
         max_rank: length of the CMC.
         memory: what may be used beside the inputs, as a number of bytes or as in ``256MB``. Less memory means more passes
-            over the gallery, never other figures. A tile of 512 queries with its matches is the least that works.
+            over the gallery, never other figures. What works always is a tile of queries (1,728 of them; 2,048 on a GPU) with
+            their matches, and a tile of the gallery and one of distances for each thread.
         protocol: ``market1501`` or ``any-camera``.
         query_names, gallery_names: image paths, for the messages.
-        threads: products under way at a time, each made by one thread; by default one for each processor.
-        progress: called with (tiles of the gallery done, all of them).
+        threads: products under way at a time, each made by one thread; by default one for each processor. Not on a GPU.
+        progress: called with (tiles done, all of them).
         backend: of the counting: ``auto``, ``native`` or ``python``; results are the same.
 
     Returns:
-        RankResult, as ``rank_metrics``.
+        RankResult, as ``rank_metrics``; on a GPU ``notes`` names the device.
 
     Raises:
         NumericalError: an embedding has a NaN or an infinite number, or is a row of zeros, or a distance is too large for
@@ -71,14 +76,20 @@ def rank_metrics_from_embeddings(
             f"from embeddings the protocols are market1501 and any-camera, got {protocol!r}; for cuhk03 use "
             "rank_metrics(distance_matrix(query, gallery), ..., protocol='cuhk03')"
         )
+    q_pids, g_pids, q_camids, g_camids = (as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
+    there: Any = _host
+    if device_of(query=query, gallery=gallery) is not None:
+        from reid_core.metrics import _device
+
+        there = _device
     sides = (
-        Embeddings("query", np.asarray(query), metric, query_names),
-        Embeddings("gallery", np.asarray(gallery), metric, gallery_names),
+        there.embeddings("query", query, metric, query_names),
+        there.embeddings("gallery", gallery, metric, gallery_names),
     )
     check_widths(*sides)
     budget = bytes_of(memory)
     try:
-        native = _native.choose(backend)
+        counter = there.counter(backend, sides)
         _checks.count("max_rank", max_rank)
         workers = _checks.count("threads", usable_processors() if threads is None else threads)
         ids = (
@@ -91,16 +102,9 @@ def rank_metrics_from_embeddings(
         raise UsageError(str(error)) from error
     matches = find_matches(*ids, drop_same_camera=protocol == "market1501")
     refuse_no_match(len(matches.owner), ids, matches.num_junk, int(matches.num_dropped.sum()))
-    counts = count_all(sides, matches, metric, budget, workers, native, progress)
-    found = scores(counts)
-    order = matches.query_order
-    ranks = QueryRanks(
-        **{name: unsort(values, order) for name, values in found._asdict().items()},
-        num_dropped=unsort(matches.num_dropped, order),
-        num_junk=matches.num_junk,
-        backend="python" if native is None else "native",
-    )
-    return as_rank_result(ranks, ranks.cmc(max_rank), protocol, {"backend": ranks.backend})
+    counts, notes = there.count_embeddings(sides, matches, budget, workers, counter, progress)
+    ranks = query_ranks(counts, matches, notes["backend"])
+    return as_rank_result(ranks, ranks.cmc(max_rank), protocol, notes)
 
 
 def bytes_of(memory: str | int) -> int:

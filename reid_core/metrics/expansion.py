@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reid_core.errors import NumericalError, UsageError
 from reid_core.metrics._nearest import nearest_among, nearest_of_all
-from reid_core.metrics._tiles import TILE
-from reid_core.metrics._unit_rows import Rows, UnitRows
+from reid_core.metrics._unit_rows import TILE, Rows, UnitRows
 
 Progress = Callable[[int, int], None]
 

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import eval_lib
+from eval_lib import _checks
 from eval_lib._queries import _no_match_message as no_match_message
 from reid_core.errors import DataError, NumericalError, UsageError
+from reid_core.metrics._tensors import as_array, device_of
 from reid_core.plugins import closest
 from reid_core.types import RankResult
 
@@ -40,7 +42,7 @@ def rank_metrics(
     matches is worth a warning in the log. Queries without a match are counted, and count nowhere else.
 
     Args:
-        distmat: (Q, G) float, small is near; any strides.
+        distmat: (Q, G) float, small is near; any strides. A tensor on a CUDA device is ranked there, and not moved.
         q_pids, g_pids, q_camids, g_camids: (Q,) and (G,) integers.
         max_rank: length of the CMC; beyond a short gallery its last value goes on.
         protocol: ``market1501`` leaves out gallery images with the identity and the camera of the query;
@@ -50,7 +52,7 @@ def rank_metrics(
         backend: ``auto``, ``native`` or ``python``; results are the same.
 
     Returns:
-        RankResult; ``notes`` names the backend and, with ``cuhk03``, seed and repeats.
+        RankResult; ``notes`` names the backend, with ``cuhk03`` seed and repeats, and the device if it was not the CPU.
 
     Raises:
         NumericalError: a distance is NaN or infinite; row and column are named.
@@ -62,7 +64,10 @@ def rank_metrics(
             f"unknown protocol {protocol!r}: known are {', '.join(PROTOCOLS)}.{closest(protocol, PROTOCOLS)}"
         )
     drop_same_camera = protocol != "any-camera"
-    table = (distmat, q_pids, g_pids, q_camids, g_camids)
+    q_pids, g_pids, q_camids, g_camids = (as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
+    if device_of(distmat=distmat) is not None:
+        return _on_device(distmat, (q_pids, g_pids, q_camids, g_camids), max_rank, protocol, backend)
+    table = (as_array(distmat), q_pids, g_pids, q_camids, g_camids)
     try:
         ranks = eval_lib.rank_queries(*table, drop_same_camera=drop_same_camera, backend=backend)
         if protocol == "cuhk03":
@@ -79,6 +84,20 @@ def rank_metrics(
     if protocol == "cuhk03":
         notes |= {"seed": int(seed), "repeats": int(repeats)}
     return as_rank_result(ranks, cmc, protocol, notes)
+
+
+def _on_device(distmat: Any, ids: tuple[Any, ...], max_rank: int, protocol: str, backend: str) -> RankResult:
+    """``rank_metrics`` of a tensor, where it lies."""
+    from reid_core.metrics._device_matrix import rank_matrix
+
+    if protocol == "cuhk03":
+        raise UsageError("the draws of cuhk03 are made on the CPU: give distmat.cpu(), or use protocol market1501")
+    try:
+        _checks.count("max_rank", max_rank)
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
+    ranks, notes = rank_matrix(distmat, ids, protocol != "any-camera", backend)
+    return as_rank_result(ranks, ranks.cmc(max_rank), protocol, notes)
 
 
 def as_rank_result(

@@ -15,8 +15,7 @@ from scipy import sparse
 from reid_core.errors import UsageError
 from reid_core.metrics._nearest import Sink, nearest_of_all
 from reid_core.metrics._neighbourhoods import neighbourhoods, similarities
-from reid_core.metrics._tiles import TILE
-from reid_core.metrics._unit_rows import Rows, UnitRows, buffer
+from reid_core.metrics._unit_rows import TILE, Rows, UnitRows, buffer
 
 _CELLS = 1 << 20
 """Numbers in a temporary array, so that it stays in the cache."""

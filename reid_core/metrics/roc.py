@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import eval_lib
 from reid_core.errors import DataError, NumericalError, UsageError
-from reid_core.metrics._tiles import TILE
-from reid_core.metrics._unit_rows import Rows, UnitRows, buffer
+from reid_core.metrics._unit_rows import TILE, Rows, UnitRows, buffer
 from reid_core.metrics.rank import PROTOCOLS
 from reid_core.plugins import closest
 

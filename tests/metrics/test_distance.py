@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reid_core.errors import NumericalError, UsageError
+from reid_core.metrics._tiles import tile_shape
 from reid_core.metrics.distance import distance_matrix
 
 
@@ -44,17 +45,37 @@ def test_near_images_far_from_the_origin_keep_their_distance():
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("width", [64, 300])
-def test_a_pair_does_not_depend_on_its_company(metric, width):
-    """Any subset, any order, any position in a tile: the same bits."""
+@pytest.mark.parametrize("width", [5, 64, 300])
+@pytest.mark.parametrize("sizes", [(3, 60), (100, 600), (530, 1100), (1800, 200)])
+def test_a_pair_does_not_depend_on_the_order(metric, width, sizes):
+    """Any position in a tile: the same bits."""
     rng = np.random.default_rng(1)
-    query, gallery = (rng.normal(size=(n, width)).astype(np.float32) for n in (530, 1100))
+    query, gallery = (rng.normal(size=(n, width)).astype(np.float32) for n in sizes)
     whole = distance_matrix(query, gallery, metric)
-    rows, columns = rng.permutation(530), rng.permutation(1100)
+    rows, columns = rng.permutation(sizes[0]), rng.permutation(sizes[1])
     np.testing.assert_array_equal(distance_matrix(query[rows], gallery[columns], metric), whole[rows][:, columns])
-    for some in (1, 7, 512, 513):
-        part = distance_matrix(query[5:12], gallery[:some], metric)
-        np.testing.assert_array_equal(part, whole[5:12, :some])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [
+        ((1, 1), (32, 32)),
+        ((64, 65), (64, 96)),
+        ((1728, 640), (1728, 640)),
+        ((1729, 641), (896, 224)),
+        ((3368, 15913), (1696, 640)),  # 3,392 x 16,000 in all: of 512 x 512 it would be 3,584 x 16,384
+        ((10, 1_000_000), (32, 640)),
+    ],
+)
+def test_tiles_leave_few_rows_of_zeros(sizes, shape):
+    assert tile_shape(*sizes) == shape
+
+
+def test_tiles_have_sides_that_any_blas_likes():
+    for size in [*range(1, 3000), 10**6, 10**7 + 1]:
+        for side, most in zip(tile_shape(size, size), (1728, 640)):
+            assert side % 32 == 0 and 32 <= side <= most
+            assert -(-size // side) * side - size < 32 * (2 * -(-size // most) + 1)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -91,5 +112,5 @@ def test_shapes_are_checked():
 
 def test_progress_ends_at_the_total():
     calls = []
-    distance_matrix(np.ones((600, 2)), np.ones((600, 2)), progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    distance_matrix(np.ones((1800, 2)), np.ones((700, 2)), progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(n, 6) for n in range(1, 7)]

@@ -22,9 +22,15 @@ from reid_core.metrics.embeddings import rank_metrics_from_embeddings
 
 distributed.init_process_group("gloo")
 data = np.load(sys.argv[1])
+data = [data[name] for name in ("q", "g", "qp", "gp", "qc", "gc")]
+if sys.argv[3] == "device":
+    import torch
+    from reid_core.metrics import _device_tiles, _tensors
+    _tensors.WORKS_ON, _device_tiles.TILE = {"cpu"}, 1024
+    data[:2] = (torch.from_numpy(side) for side in data[:2])
 ticks = []
 result = rank_metrics_from_embeddings(
-    *(data[name] for name in ("q", "g", "qp", "gp", "qc", "gc")), memory=sys.argv[2], threads=2,
+    *data, memory=sys.argv[2], threads=2,
     progress=lambda done, total: ticks.append((done, total)),
 )
 body = {name: getattr(result, name).tolist() for name in ("cmc", "ap", "ap_trapezoid", "inp", "first_hit")}
@@ -33,26 +39,38 @@ distributed.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("memory", ["256MB", "1B"])
-def test_two_processes_get_the_bits_of_one(memory, tmp_path):
+# On the CPU three tiles of 608 queries, seven of 448 images without junk: four for one process, three for the other. In the
+# device's way two tiles of 1,024 queries, which are two passes, over three of the gallery.
+@pytest.mark.parametrize(
+    ("memory", "where", "ticks"), [("256MB", "array", [12, 9]), ("1B", "array", [12, 9]), ("1B", "device", [4, 2])]
+)
+def test_two_processes_get_the_bits_of_one(memory, where, ticks, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     data = {
-        "q": np.round(rng.normal(size=(600, 6)), 1).astype(np.float32) + 0.05,
-        "g": np.round(rng.normal(size=(2600, 6)), 1).astype(np.float32) + 0.05,
-        "qp": rng.integers(0, 30, 600),
-        "gp": rng.integers(-1, 40, 2600),
-        "qc": rng.integers(0, 4, 600),
-        "gc": rng.integers(0, 4, 2600),
+        "q": np.round(rng.normal(size=(1800, 6)), 1).astype(np.float32) + 0.05,
+        "g": np.round(rng.normal(size=(3100, 6)), 1).astype(np.float32) + 0.05,
+        "qp": rng.integers(0, 30, 1800),
+        "gp": rng.integers(-1, 40, 3100),
+        "qc": rng.integers(0, 4, 1800),
+        "gc": rng.integers(0, 4, 3100),
     }
     np.savez(tmp_path / "data.npz", **data)
-    expected = rank_metrics_from_embeddings(*data.values())
+    sides = data["q"], data["g"]
+    if where == "device":
+        torch = pytest.importorskip("torch")
+        from reid_core.metrics import _device_tiles, _tensors
+
+        monkeypatch.setattr(_tensors, "WORKS_ON", {"cpu"})
+        monkeypatch.setattr(_device_tiles, "TILE", 512)
+        sides = [torch.from_numpy(side) for side in sides]
+    expected = rank_metrics_from_embeddings(*sides, *list(data.values())[2:])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     there = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path / "data.npz"), memory],
+            [sys.executable, "-c", CHILD, str(tmp_path / "data.npz"), memory, where],
             env={**there, "RANK": str(rank)},
             cwd=PROJECT,
             stdout=subprocess.PIPE,
@@ -67,9 +85,7 @@ def test_two_processes_get_the_bits_of_one(memory, tmp_path):
             np.testing.assert_array_equal(np.array(result[name], float), getattr(expected, name), err_msg=name)
         assert result["tie_share"] == expected.tie_share > 0
         assert result["ticks"] == result["total"]
-    # Five tiles of gallery without junk: three for one process, two for the other.
-    passes = 2 if memory == "1B" else 1
-    assert [result["ticks"] for result in found] == [3 * passes, 2 * passes]
+    assert [result["ticks"] for result in found] == ticks
 
 
 def test_shares_cover_the_gallery_once():

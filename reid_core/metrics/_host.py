@@ -1,0 +1,197 @@
+"""Ranking from embeddings on the CPU: threads make products of tiles and count what each shows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval_lib import _native
+from reid_core.errors import NumericalError
+from reid_core.metrics._chunks import Chunk, cut_queries
+from reid_core.metrics._counting import Counts, sort_matches, too_far_apart
+from reid_core.metrics._lengths import Metric
+from reid_core.metrics._matches import Matches
+from reid_core.metrics._shards import Shards
+from reid_core.metrics._tensors import as_array
+from reid_core.metrics._tiles import Embeddings, TileShape, left_tile, one_thread_a_product, tile_distances, tile_shape
+
+Sides = tuple[Embeddings, Embeddings]
+
+
+def embeddings(kind: str, values: Any, metric: Metric, names: Sequence[str] | None) -> Embeddings:
+    """One side, checked, from an array or a tensor on the CPU."""
+    return Embeddings(kind, np.asarray(as_array(values)), metric, names)
+
+
+def counter(backend: str, sides: Sides) -> ModuleType | None:
+    """What counts: the compiled kernel, or None for the definition in Python."""
+    return _native.choose(backend)
+
+
+def count_embeddings(
+    sides: Sides,
+    matches: Matches,
+    budget: int,
+    workers: int,
+    native: ModuleType | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Counts, dict[str, Any]]:
+    """Counts of all matches of all queries, and what to note of who made them.
+
+    Args:
+        sides: queries and gallery.
+        matches: of these.
+        budget: bytes; half of them for packed queries and their matches, half for tiles that are used twice.
+        workers: products under way at a time.
+        native: as ``counter`` gives it.
+        progress: called with (products counted, all of them) over all chunks.
+    """
+    shape = tile_shape(len(sides[0]), len(sides[1]))
+    row_bytes = sides[0].width * (4 if sides[0].metric == "cosine" else 8)
+    chunks = cut_queries(matches, shape.rows, row_bytes, budget // 2)
+    whole = Counts(np.empty(len(matches.owner), np.float32), matches.starts)
+    for number, (first, last) in enumerate(chunks):
+
+        def tick(done: int, total: int, number: int = number) -> None:
+            if progress is not None:
+                progress(number * total + done, len(chunks) * total)
+
+        part = _HostChunk(sides, matches, first, last, shape, budget // 2, workers, native)
+        with one_thread_a_product(), ThreadPoolExecutor(workers) as pool:
+            counts = part.run(pool, workers, tick)
+        whole.thresholds[part.own] = counts.thresholds
+        whole.between[part.own], whole.tied[part.own] = counts.between, counts.tied
+    return whole, {"backend": "python" if native is None else "native"}
+
+
+class _PackedTiles:
+    """Tiles of one side by number, each packed once for the tasks that follow each other, which want the same ones."""
+
+    def __init__(self, pack: Callable[[int], NDArray[Any]], room: int) -> None:
+        self.pack, self.room = pack, room
+        self.lock = threading.Lock()
+        self.last: dict[int, _Packed] = {}
+
+    def __getitem__(self, number: int) -> NDArray[Any]:
+        with self.lock:
+            if number not in self.last:
+                if len(self.last) >= self.room:
+                    del self.last[next(iter(self.last))]  # the oldest; whoever works with it still holds it
+                self.last[number] = _Packed()
+            packed = self.last[number]
+        with packed.lock:
+            if packed.tile is None:
+                packed.tile = self.pack(number)
+            return packed.tile
+
+
+class _Packed:
+    """A tile, or the promise of one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.tile: NDArray[Any] | None = None
+
+
+class _HostChunk(Chunk):
+    """Some tiles of queries against the whole gallery, worked on by threads."""
+
+    def __init__(
+        self,
+        sides: Sides,
+        matches: Matches,
+        first: int,
+        last: int,
+        shape: TileShape,
+        spare: int,
+        workers: int,
+        native: ModuleType | None,
+    ) -> None:
+        super().__init__(matches, first, last, shape)
+        self.metric, self.native, self.order = sides[0].metric, native, matches.gallery_order
+        self.lefts = _PackedTiles(lambda r: self._left(sides[0], r), len(self.rows))
+        self.rights = _PackedTiles(lambda c: self._right(sides[1], c), workers)
+        self.shards = Shards.here()
+        self.mine = self.shards.mine(range(len(self.columns)))
+        self.thresholds = np.zeros(len(self.owner), np.float32)
+        # Tiles with matches, as far as there is room; in one piece, which is had sooner than many.
+        self.found = [(c, r) for c in self.mine for r in self.with_matches.get(c, ())]
+        room = min(len(self.found), spare // (shape.rows * shape.columns * 4))
+        self.kept = dict(zip(self.found, np.empty((room, *shape), np.float32)))
+        self.ready, self.stop = threading.Event(), threading.Event()
+
+    def _left(self, query: Embeddings, r: int) -> NDArray[Any]:
+        return left_tile(query, self.queries[self.rows[r] : self.rows[r] + self.shape.rows], self.shape.rows)
+
+    def _right(self, gallery: Embeddings, c: int) -> NDArray[Any]:
+        return gallery.tile(self.order[self.columns[c] : self.columns[c] + self.shape.columns], self.shape.columns)
+
+    def run(self, pool: ThreadPoolExecutor, workers: int, tick: Callable[[int, int], None]) -> Counts:
+        """Distances of the matches first, then the counts; a tile made for the first is kept for the second."""
+        free = [np.empty(self.shape, np.float32) for _ in range(workers)]
+        parts: list[Counts] = []
+
+        def count(tile: tuple[int, int]) -> None:
+            # The product needs no thresholds: it is made while others still look for them.
+            scratch = None if tile in self.kept else free.pop()
+            distances = self.kept.pop(tile) if scratch is None else self._multiply(tile, scratch)
+            self.ready.wait()
+            if not self.stop.is_set():
+                counts = parts.pop()
+                self._count(tile, distances, counts)
+                parts.append(counts)
+            if scratch is not None:
+                free.append(scratch)
+
+        try:
+            matched = pool.map(self._match_distances, self.found)
+            # Products column by column; what is only counted comes last, and fills the time until the last product is made.
+            tiles = [(c, r) for c in self.mine for r in range(len(self.rows))]
+            tiles.sort(key=self.kept.__contains__)
+            counted = pool.map(count, tiles)
+            list(matched)
+            self.shards.add_up(self.thresholds)
+            self.thresholds = sort_matches(self.thresholds, self.owner)
+            parts += [Counts(self.thresholds, self.starts, self.native) for _ in range(workers)]
+            self.ready.set()
+            for done, _ in enumerate(counted, 1):
+                tick(done, len(tiles))
+        except BaseException:
+            self.stop.set()
+            self.ready.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        total = Counts(self.thresholds, self.starts, self.native)
+        for part in parts:
+            total.add(part)
+        self.shards.add_up(total.between, total.tied)
+        return total
+
+    def _multiply(self, tile: tuple[int, int], out: NDArray[np.float32]) -> NDArray[np.float32]:
+        c, r = tile
+        if not self.stop.is_set():
+            tile_distances(self.lefts[r], self.rights[c], self.metric, out)
+        return out
+
+    def _match_distances(self, tile: tuple[int, int]) -> None:
+        kept = self.kept.get(tile)
+        distances = self._multiply(tile, np.empty(self.shape, np.float32) if kept is None else kept)
+        c, r = tile
+        found = self.with_matches[c][r]
+        self.thresholds[found] = distances[self.owner[found] - self.rows[r], self.column[found] - self.columns[c]]
+
+    def _count(self, tile: tuple[int, int], distances: NDArray[np.float32], counts: Counts) -> None:
+        begin, first = self.columns[tile[0]], self.rows[tile[1]]
+        width = min(self.shape.columns, self.gallery_size - begin)
+        low = np.clip(self.low[first : first + self.shape.rows] - begin, 0, width)
+        high = np.clip(self.high[first : first + self.shape.rows] - begin, 0, width)
+        if not counts.add_tile(distances, width, first, low, high):
+            row, column = np.argwhere(~np.isfinite(distances[: len(low), :width]))[0]
+            query, image = self.queries[first + row], self.order[begin + column]
+            raise NumericalError(too_far_apart(query, image, distances[row, column]))
