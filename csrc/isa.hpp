@@ -66,7 +66,7 @@ inline bool isa_available(Isa isa) {
         case Isa::vector128: return true;
 #endif
 #if defined(REID_HAS_AVX)
-        case Isa::avx2: return __builtin_cpu_supports("avx2") != 0;
+        case Isa::avx2: return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
         case Isa::avx512:
             return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512dq") != 0;
 #endif

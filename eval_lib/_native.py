@@ -25,12 +25,12 @@ def build_record() -> dict[str, Any]:
 
 
 @functools.cache
-def _load() -> tuple[ModuleType | None, str]:
-    """The compiled module, or the reason why it is missing."""
+def _load(name: str = "eval_lib._rank") -> tuple[ModuleType | None, str]:
+    """A compiled module, or the reason why it is missing."""
     try:
-        return importlib.import_module("eval_lib._rank"), ""
+        return importlib.import_module(name), ""
     except ImportError as error:
-        skipped = build_record().get("skipped", {}).get("eval_lib._rank")
+        skipped = build_record().get("skipped", {}).get(name)
         if skipped:
             return None, str(skipped)
         if isinstance(error, ModuleNotFoundError):
@@ -43,6 +43,11 @@ def why_missing() -> str:
     return _load()[1]
 
 
+def product() -> ModuleType | None:
+    """The compiled ``eval_lib._product``, or None."""
+    return _load("eval_lib._product")[0]
+
+
 @functools.cache
 def _warn_once(reason: str) -> None:
     logger.warning(
@@ -51,9 +56,13 @@ def _warn_once(reason: str) -> None:
 
 
 def instruction_set(module: ModuleType) -> int:
-    """Number of the instruction set that ``module`` is to use: the best of this processor, or ``REID_CORE_ISA``.
+    """Number of the instruction set that is to be used: the best of this processor, or ``REID_CORE_ISA``.
 
-    The results are the same; the variable is there for tests, for comparisons, and for a processor that misbehaves.
+    Counts are the same with all; products are rounded once a step where the set can multiply and add at once, else twice.
+    The variable is there for tests, for comparisons, and for a processor that misbehaves.
+
+    Args:
+        module: one of the compiled ones.
 
     Raises:
         ValueError: ``REID_CORE_ISA`` names none that this machine has.
@@ -83,3 +92,8 @@ def choose(backend: str) -> ModuleType | None:
             raise RuntimeError(f"backend native was asked for, but eval_lib._rank is missing: {reason}")
         _warn_once(reason)
     return module
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -146,7 +145,7 @@ _Fill = Callable[[NDArray[Any], slice, NDArray[np.int64], NDArray[np.float64]], 
 def _default_threads(pairs: int) -> int:
     if pairs < 2_000_000:
         return 1  # they would take longer to start than one needs
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = _native.usable_processors()
     return max(1, min(usable, 16, pairs // 1_000_000))
 
 

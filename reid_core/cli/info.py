@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import Any
 
 import eval_lib
+from eval_lib import _native
 from reid_core import __version__
 from reid_core.cli import _screen
 
@@ -53,7 +54,10 @@ def collect() -> dict[str, Any]:
         "versions": _versions(missing),
         "compiled": _compiled(missing),
         "devices": [],
-        "threads": {"processors": _processors(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "")},
+        "threads": {
+            "processors": _native.usable_processors(),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", ""),
+        },
         "missing": missing,
     }
     try:
@@ -108,10 +112,6 @@ def _devices(torch: Any, missing: list[dict[str, str]]) -> list[str]:
             size = about.total_memory / 2**30
             devices.append(f"cuda:{k}: {about.name}, sm_{about.major}{about.minor}, {size:.0f} GiB")
     return devices
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor_name() -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -16,10 +17,10 @@ from reid_core.errors import NumericalError
 from reid_core.metrics._chunks import Chunk, cut_queries
 from reid_core.metrics._counting import Counts, sort_matches, too_far_apart
 from reid_core.metrics._lengths import Metric
-from reid_core.metrics._matches import Matches
+from reid_core.metrics._matches import Ints, Matches
 from reid_core.metrics._shards import Shards
 from reid_core.metrics._tensors import as_array
-from reid_core.metrics._tiles import Embeddings, TileShape, left_tile, one_thread_a_product, tile_distances, tile_shape
+from reid_core.metrics._tiles import TILE, Embeddings, Packed, tile_distances
 
 Sides = tuple[Embeddings, Embeddings]
 
@@ -52,9 +53,8 @@ def count_embeddings(
         native: as ``counter`` gives it.
         progress: called with (products counted, all of them) over all chunks.
     """
-    shape = tile_shape(len(sides[0]), len(sides[1]))
     row_bytes = sides[0].width * (4 if sides[0].metric == "cosine" else 8)
-    chunks = cut_queries(matches, shape.rows, row_bytes, budget // 2)
+    chunks = cut_queries(matches, TILE.rows, row_bytes, budget // 2)
     whole = Counts(np.empty(len(matches.owner), np.float32), matches.starts)
     for number, (first, last) in enumerate(chunks):
 
@@ -62,8 +62,8 @@ def count_embeddings(
             if progress is not None:
                 progress(number * total + done, len(chunks) * total)
 
-        part = _HostChunk(sides, matches, first, last, shape, budget // 2, workers, native)
-        with one_thread_a_product(), ThreadPoolExecutor(workers) as pool:
+        part = _HostChunk(sides, matches, first, last, budget // 2, workers, native)
+        with ThreadPoolExecutor(workers) as pool:
             counts = part.run(pool, workers, tick)
         whole.thresholds[part.own] = counts.thresholds
         whole.between[part.own], whole.tied[part.own] = counts.between, counts.tied
@@ -71,32 +71,46 @@ def count_embeddings(
 
 
 class _PackedTiles:
-    """Tiles of one side by number, each packed once for the tasks that follow each other, which want the same ones."""
+    """Tiles of one side by number, each packed once for the tasks that follow each other, which want the same ones.
 
-    def __init__(self, pack: Callable[[int], NDArray[Any]], room: int) -> None:
+    Args:
+        pack: packs a tile, into an array that is no longer used if it is given one: new memory costs as much as packing.
+        room: how many tiles that nobody uses are kept.
+    """
+
+    def __init__(self, pack: Callable[[int, NDArray[Any] | None], Packed], room: int) -> None:
         self.pack, self.room = pack, room
         self.lock = threading.Lock()
-        self.last: dict[int, _Packed] = {}
+        self.last: dict[int, _Shared] = {}
+        self.free: list[NDArray[Any]] = []
 
-    def __getitem__(self, number: int) -> NDArray[Any]:
+    @contextmanager
+    def use(self, number: int) -> Iterator[Packed]:
+        """The tile, for as long as the context lasts."""
         with self.lock:
-            if number not in self.last:
-                if len(self.last) >= self.room:
-                    del self.last[next(iter(self.last))]  # the oldest; whoever works with it still holds it
-                self.last[number] = _Packed()
-            packed = self.last[number]
-        with packed.lock:
-            if packed.tile is None:
-                packed.tile = self.pack(number)
-            return packed.tile
+            shared = self.last.setdefault(number, _Shared())
+            shared.users += 1
+        try:
+            with shared.lock:
+                if shared.tile is None:
+                    shared.tile = self.pack(number, self.free.pop() if self.free else None)
+            yield shared.tile
+        finally:
+            with self.lock:
+                shared.users -= 1
+                unused = [other for other, tile in self.last.items() if tile.users == 0 and tile.tile is not None]
+                for other in unused[: max(0, len(unused) - self.room)]:
+                    tile = self.last.pop(other).tile
+                    self.free += [] if tile is None else [tile.rows]
 
 
-class _Packed:
+class _Shared:
     """A tile, or the promise of one."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.tile: NDArray[Any] | None = None
+        self.users = 0
+        self.tile: Packed | None = None
 
 
 class _HostChunk(Chunk):
@@ -108,33 +122,32 @@ class _HostChunk(Chunk):
         matches: Matches,
         first: int,
         last: int,
-        shape: TileShape,
         spare: int,
         workers: int,
         native: ModuleType | None,
     ) -> None:
-        super().__init__(matches, first, last, shape)
+        super().__init__(matches, first, last, TILE)
         self.metric, self.native, self.order = sides[0].metric, native, matches.gallery_order
-        self.lefts = _PackedTiles(lambda r: self._left(sides[0], r), len(self.rows))
-        self.rights = _PackedTiles(lambda c: self._right(sides[1], c), workers)
+        self.lefts = _PackedTiles(lambda r, into: sides[0].tile(self._queries(r), into), len(self.rows))
+        self.rights = _PackedTiles(lambda c, into: sides[1].tile(self._gallery(c), into), workers)
         self.shards = Shards.here()
         self.mine = self.shards.mine(range(len(self.columns)))
         self.thresholds = np.zeros(len(self.owner), np.float32)
         # Tiles with matches, as far as there is room; in one piece, which is had sooner than many.
         self.found = [(c, r) for c in self.mine for r in self.with_matches.get(c, ())]
-        room = min(len(self.found), spare // (shape.rows * shape.columns * 4))
-        self.kept = dict(zip(self.found, np.empty((room, *shape), np.float32)))
+        room = min(len(self.found), spare // (TILE.rows * TILE.columns * 4))
+        self.kept = dict(zip(self.found, np.empty((room, *TILE), np.float32)))
         self.ready, self.stop = threading.Event(), threading.Event()
 
-    def _left(self, query: Embeddings, r: int) -> NDArray[Any]:
-        return left_tile(query, self.queries[self.rows[r] : self.rows[r] + self.shape.rows], self.shape.rows)
+    def _queries(self, r: int) -> Ints:
+        return self.queries[self.rows[r] : self.rows[r] + TILE.rows]
 
-    def _right(self, gallery: Embeddings, c: int) -> NDArray[Any]:
-        return gallery.tile(self.order[self.columns[c] : self.columns[c] + self.shape.columns], self.shape.columns)
+    def _gallery(self, c: int) -> Ints:
+        return self.order[self.columns[c] : self.columns[c] + TILE.columns]
 
     def run(self, pool: ThreadPoolExecutor, workers: int, tick: Callable[[int, int], None]) -> Counts:
         """Distances of the matches first, then the counts; a tile made for the first is kept for the second."""
-        free = [np.empty(self.shape, np.float32) for _ in range(workers)]
+        free = [np.empty(TILE, np.float32) for _ in range(workers)]
         parts: list[Counts] = []
 
         def count(tile: tuple[int, int]) -> None:
@@ -176,21 +189,22 @@ class _HostChunk(Chunk):
     def _multiply(self, tile: tuple[int, int], out: NDArray[np.float32]) -> NDArray[np.float32]:
         c, r = tile
         if not self.stop.is_set():
-            tile_distances(self.lefts[r], self.rights[c], self.metric, out)
+            with self.lefts.use(r) as left, self.rights.use(c) as right:
+                tile_distances(left, right, self.metric, out)
         return out
 
     def _match_distances(self, tile: tuple[int, int]) -> None:
         kept = self.kept.get(tile)
-        distances = self._multiply(tile, np.empty(self.shape, np.float32) if kept is None else kept)
+        distances = self._multiply(tile, np.empty(TILE, np.float32) if kept is None else kept)
         c, r = tile
         found = self.with_matches[c][r]
         self.thresholds[found] = distances[self.owner[found] - self.rows[r], self.column[found] - self.columns[c]]
 
     def _count(self, tile: tuple[int, int], distances: NDArray[np.float32], counts: Counts) -> None:
         begin, first = self.columns[tile[0]], self.rows[tile[1]]
-        width = min(self.shape.columns, self.gallery_size - begin)
-        low = np.clip(self.low[first : first + self.shape.rows] - begin, 0, width)
-        high = np.clip(self.high[first : first + self.shape.rows] - begin, 0, width)
+        width = min(TILE.columns, self.gallery_size - begin)
+        low = np.clip(self.low[first : first + TILE.rows] - begin, 0, width)
+        high = np.clip(self.high[first : first + TILE.rows] - begin, 0, width)
         if not counts.add_tile(distances, width, first, low, high):
             row, column = np.argwhere(~np.isfinite(distances[: len(low), :width]))[0]
             query, image = self.queries[first + row], self.order[begin + column]

@@ -44,6 +44,7 @@ def checked_lengths(kind: str, values: NDArray[Any], names: Sequence[str] | None
 
 def _lengths(part: NDArray[Any]) -> NDArray[np.float64]:
     """(N,) Euclidean lengths; NaN or infinite where the row is not finite."""
+    part = np.ascontiguousarray(part)  # sums of another layout would be rounded otherwise
     if part.dtype == np.float32:
         whole = part.shape[1] // 64 * 64
         pieces = part[:, :whole].reshape(len(part), -1, 64)

@@ -1,21 +1,17 @@
-"""Distances between query and gallery embeddings, tile by tile, so that no result depends on the order of images."""
+"""Distances between query and gallery embeddings, tile by tile, so that no distance depends on its company."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eval_lib import _native
 from reid_core.metrics._lengths import Metric, check_widths
-from reid_core.metrics._tiles import (
-    Embeddings,
-    left_tile,
-    one_thread_a_product,
-    tile_distances,
-    tile_shape,
-)
+from reid_core.metrics._tiles import TILE, Embeddings, tile_distances
 
 
 def distance_matrix(
@@ -31,15 +27,14 @@ def distance_matrix(
 
     ``cosine`` is the negative cosine, in [-1, 1] but for rounding: it ranks as 1 - cosine does, but 1 - x would round
     in float32 and make ties of its own. ``euclidean`` is the root of the sum of squared differences, computed in
-    float64. The matrix is computed in tiles of one shape whose tails are padded with zeros: the distance of a pair does not
-    depend on the order of the images. With another number of images the tiles may have another shape, and distances may
-    differ by a rounding.
+    float64. The distance of a pair does not depend on how many others there are, nor on their order: each is added up
+    in one order (``csrc/product.hpp``).
 
     Args:
         query: (Q, D) real. gallery: (G, D) real.
         metric: ``cosine`` or ``euclidean``.
         query_names, gallery_names: image paths, for the messages.
-        progress: called with (tiles done, tiles).
+        progress: called with (tiles of the gallery done, all of them).
 
     Returns:
         (Q, G) float32.
@@ -52,17 +47,18 @@ def distance_matrix(
     sides = Embeddings("query", query, metric, query_names), Embeddings("gallery", gallery, metric, gallery_names)
     check_widths(*sides)
     distmat = np.empty((len(query), len(gallery)), dtype=np.float32)
-    shape = tile_shape(len(query), len(gallery))
-    block = np.empty(shape, dtype=np.float32)
-    rows, columns = range(0, len(query), shape.rows), range(0, len(gallery), shape.columns)
-    with one_thread_a_product():
-        for r, row in enumerate(rows):
-            left = left_tile(sides[0], slice(row, row + shape.rows), shape.rows)
-            for c, column in enumerate(columns):
-                right = sides[1].tile(slice(column, column + shape.columns), shape.columns)
+    rows, columns = range(0, len(query), TILE.rows), range(0, len(gallery), TILE.columns)
+    with ThreadPoolExecutor(_native.usable_processors()) as pool:
+        lefts = list(pool.map(lambda row: sides[0].tile(np.arange(row, min(row + TILE.rows, len(query)))), rows))
+
+        def fill(column: int) -> None:
+            right = sides[1].tile(np.arange(column, min(column + TILE.columns, len(gallery))))
+            block = np.empty(TILE, dtype=np.float32)
+            for row, left in zip(rows, lefts):
                 tile_distances(left, right, metric, block)
-                target = distmat[row : row + shape.rows, column : column + shape.columns]
-                target[:] = block[: target.shape[0], : target.shape[1]]
-                if progress is not None:
-                    progress(r * len(columns) + c + 1, len(rows) * len(columns))
+                distmat[row : row + left.size, column : column + right.size] = block[: left.size, : right.size]
+
+        for done, _ in enumerate(pool.map(fill, columns), 1):
+            if progress is not None:
+                progress(done, len(columns))
     return distmat

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from eval_lib import _checks
+from eval_lib import _checks, _native
 from reid_core.errors import UsageError
 from reid_core.metrics import _host
 from reid_core.metrics._counting import query_ranks
@@ -54,7 +53,7 @@ def rank_metrics_from_embeddings(
         metric: ``cosine`` or ``euclidean``.
         max_rank: length of the CMC.
         memory: what may be used beside the inputs, as a number of bytes or as in ``256MB``. Less memory means more passes
-            over the gallery, never other figures. What works always is a tile of queries (1,728 of them; 2,048 on a GPU) with
+            over the gallery, never other figures. What works always is a tile of queries (768 of them; 2,048 on a GPU) with
             their matches, and a tile of the gallery and one of distances for each thread.
         protocol: ``market1501`` or ``any-camera``.
         query_names, gallery_names: image paths, for the messages.
@@ -91,7 +90,7 @@ def rank_metrics_from_embeddings(
     try:
         counter = there.counter(backend, sides)
         _checks.count("max_rank", max_rank)
-        workers = _checks.count("threads", usable_processors() if threads is None else threads)
+        workers = _checks.count("threads", _native.usable_processors() if threads is None else threads)
         ids = (
             _checks.identities("q_pids", q_pids, len(sides[0]), "query embeddings"),
             _checks.identities("g_pids", g_pids, len(sides[1]), "gallery embeddings"),
@@ -119,8 +118,3 @@ def bytes_of(memory: str | int) -> int:
     if not found or float(found[1]) == 0:
         raise UsageError(f"memory must be a number of bytes or a text like 256MB, got {memory!r}")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmg".index(found[2].lower() or " "))
-
-
-def usable_processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

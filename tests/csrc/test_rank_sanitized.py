@@ -98,6 +98,13 @@ def test_no_report_and_the_same_answers(flags, tmp_path):
     assert_answers(run(program, tmp_path / "tables.bin"), tables)
 
 
+@pytest.mark.parametrize("flags", [ADDRESS, PLAIN], ids=["address and undefined behaviour", "plain"])
+def test_products_without_a_report(flags, tmp_path):
+    # No contraction, as setup.py builds it: the definition beside it counts on that.
+    source = Path(__file__).with_name("product_cases.cpp")
+    assert run(build(tmp_path, [*flags, "-ffp-contract=off"], source)) == ""
+
+
 def test_threads_share_a_gallery_without_a_race(tmp_path):
     program = build(tmp_path, THREADS)
     rng = np.random.default_rng(8)
