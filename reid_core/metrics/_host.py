@@ -20,7 +20,7 @@ from reid_core.metrics._lengths import Metric
 from reid_core.metrics._matches import Ints, Matches
 from reid_core.metrics._shards import Shards
 from reid_core.metrics._tensors import as_array
-from reid_core.metrics._tiles import TILE, Embeddings, Packed, tile_distances
+from reid_core.metrics._tiles import TILE, Embeddings, Tile, tile_distances
 
 Sides = tuple[Embeddings, Embeddings]
 
@@ -78,14 +78,14 @@ class _PackedTiles:
         room: how many tiles that nobody uses are kept.
     """
 
-    def __init__(self, pack: Callable[[int, NDArray[Any] | None], Packed], room: int) -> None:
+    def __init__(self, pack: Callable[[int, NDArray[Any] | None], Tile], room: int) -> None:
         self.pack, self.room = pack, room
         self.lock = threading.Lock()
         self.last: dict[int, _Shared] = {}
         self.free: list[NDArray[Any]] = []
 
     @contextmanager
-    def use(self, number: int) -> Iterator[Packed]:
+    def use(self, number: int) -> Iterator[Tile]:
         """The tile, for as long as the context lasts."""
         with self.lock:
             shared = self.last.setdefault(number, _Shared())
@@ -101,7 +101,7 @@ class _PackedTiles:
                 unused = [other for other, tile in self.last.items() if tile.users == 0 and tile.tile is not None]
                 for other in unused[: max(0, len(unused) - self.room)]:
                     tile = self.last.pop(other).tile
-                    self.free += [] if tile is None else [tile.rows]
+                    self.free += [] if tile is None else [tile.packed.rows]
 
 
 class _Shared:
@@ -110,7 +110,7 @@ class _Shared:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
-        self.tile: Packed | None = None
+        self.tile: Tile | None = None
 
 
 class _HostChunk(Chunk):

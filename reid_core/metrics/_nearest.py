@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.metrics._products import multiplying_threads
 from reid_core.metrics._unit_rows import TILE, UnitRows, buffer
 
 _PANEL = 4 * TILE
@@ -122,30 +123,31 @@ def nearest_of_all(
     """
     size = len(images)
     nearest, smallest = Nearest(size, k), np.full(size, np.inf, dtype=np.float32)
-    left, right, product = buffer(images.width, _PANEL), buffer(images.width), buffer(TILE, _PANEL)
+    product = buffer(TILE, _PANEL)
     tiles = -(-size // TILE)
     done = 0
-    for top in range(0, size, _PANEL):
-        images.tile(top, left)
-        for column in range(top, size, TILE):
-            images.tile(column, right)
-            bottom = min(top + _PANEL, column + TILE)
-            for row in range(0, bottom - top, TILE):
-                np.matmul(left[row : row + TILE], right.T, out=product[row : row + TILE])
-                done += 1
-            scores = product[: min(bottom, size) - top, : min(TILE, size - column)]
-            rows, columns = slice(top, top + len(scores)), slice(column, column + scores.shape[1])
-            np.minimum(smallest[rows], scores.min(axis=1), out=smallest[rows])
-            np.minimum(smallest[columns], scores.min(axis=0), out=smallest[columns])
-            # Rows above the diagonal first: their indices are lower than those of the columns.
-            above = min(column, top + len(scores)) - top
-            if above:
-                nearest.add_transposed(column, scores[:above], top)
-            nearest.add(top, scores, column)
-            if sink is not None:
-                sink(top, column, scores)
-            if progress is not None:
-                progress(done, tiles * (tiles + 1) // 2)
+    with multiplying_threads() as multiply:
+        left = right = None
+        for top in range(0, size, _PANEL):
+            left = images.packed(top, _PANEL, False, left)
+            for column in range(top, size, TILE):
+                right = images.packed(column, TILE, True, right)
+                bottom = min(top + _PANEL, column + TILE, size)
+                scores = product[: bottom - top, : right.size]
+                multiply(left.head(bottom - top), right, product)
+                done += -(-(bottom - top) // TILE)
+                rows, columns = slice(top, bottom), slice(column, column + right.size)
+                np.minimum(smallest[rows], scores.min(axis=1), out=smallest[rows])
+                np.minimum(smallest[columns], scores.min(axis=0), out=smallest[columns])
+                # Rows above the diagonal first: their indices are lower than those of the columns.
+                above = min(column, bottom) - top
+                if above:
+                    nearest.add_transposed(column, scores[:above], top)
+                nearest.add(top, scores, column)
+                if sink is not None:
+                    sink(top, column, scores)
+                if progress is not None:
+                    progress(done, tiles * (tiles + 1) // 2)
     return nearest, smallest
 
 
@@ -154,15 +156,15 @@ def nearest_among(
 ) -> Nearest:
     """The ``k`` nearest of each image among ``others``; ``k`` at most ``len(others)``."""
     nearest = Nearest(len(images), k)
-    left, right, product = buffer(images.width, _PANEL), buffer(images.width), buffer(TILE, _PANEL)
-    for top in range(0, len(images), _PANEL):
-        images.tile(top, left)
-        rows = min(_PANEL, len(images) - top)
-        for column in range(0, len(others), TILE):
-            others.tile(column, right)
-            for row in range(0, rows, TILE):
-                np.matmul(left[row : row + TILE], right.T, out=product[row : row + TILE])
-            nearest.add(top, product[:rows, : min(TILE, len(others) - column)], column)
-        if progress is not None:
-            progress(top + rows, len(images))
+    product = buffer(TILE, _PANEL)
+    with multiplying_threads() as multiply:
+        left = right = None
+        for top in range(0, len(images), _PANEL):
+            left = images.packed(top, _PANEL, False, left)
+            for column in range(0, len(others), TILE):
+                right = others.packed(column, TILE, True, right)
+                multiply(left, right, product)
+                nearest.add(top, product[: left.size, : right.size], column)
+            if progress is not None:
+                progress(top + left.size, len(images))
     return nearest

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reid_core.errors import UsageError
 from reid_core.metrics._lengths import checked_lengths
+from reid_core.metrics._products import Packed, can_pack, pack
 
 TILE = 512
 """Rows that are copied and multiplied at a time."""
@@ -61,6 +62,21 @@ class UnitRows:
                 done += len(part)
         out[done:] = 0
         return out
+
+    def packed(self, start: int, size: int, right: bool, into: Packed | None = None) -> Packed:
+        """The rows from ``start`` on, at most ``size``, as a side of products.
+
+        Args:
+            into: one of the same side that is no longer used.
+        """
+        size = min(size, len(self) - start)
+        which = int(np.searchsorted(self.starts, start, side="right")) - 1
+        array, first = self._arrays[which], int(self.starts[which])
+        rows = None if into is None else into.rows
+        if start + size <= self.starts[which + 1] and can_pack(array) and self._factors.dtype == np.float32:
+            index = np.arange(start - first, start - first + size)
+            return pack(array, right, index, self._factors[start : start + size], rows)
+        return pack(self.tile(start, buffer(self.width, size)), right, into=rows)
 
     def pick(self, index: NDArray[Any]) -> NDArray[np.float32]:
         """(len(index), D) float32: the rows at ``index``."""

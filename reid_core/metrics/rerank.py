@@ -15,6 +15,7 @@ from scipy import sparse
 from reid_core.errors import UsageError
 from reid_core.metrics._nearest import Sink, nearest_of_all
 from reid_core.metrics._neighbourhoods import neighbourhoods, similarities
+from reid_core.metrics._products import multiplying_threads
 from reid_core.metrics._unit_rows import TILE, Rows, UnitRows, buffer
 
 _CELLS = 1 << 20
@@ -150,16 +151,16 @@ def _checked(images: UnitRows, k1: int, k2: int, lambda_value: float) -> tuple[i
 
 def _blocks(plan: _Plan) -> Iterator[NDArray[np.float32]]:
     encoded = _encode(plan, None)
-    left, right, product = (buffer(width) for width in (plan.images.width, plan.images.width, TILE))
+    product = buffer(TILE)
+    gallery = len(plan.images) - plan.num_query
     for start in range(0, plan.num_query, TILE):
-        rows = min(TILE, plan.num_query - start)
-        block = np.empty((rows, len(plan.images) - plan.num_query), dtype=np.float32)
-        plan.images.tile(start, left)
-        for column in range(0, block.shape[1], TILE):
-            plan.images.tile(plan.num_query + column, right)
-            np.matmul(left, right.T, out=product)
-            target = block[:, column : column + TILE]
-            target[:] = product[:rows, : target.shape[1]]
+        left = plan.images.packed(start, min(TILE, plan.num_query - start), False)
+        block = np.empty((left.size, gallery), dtype=np.float32)
+        with multiplying_threads() as multiply:
+            for column in range(0, gallery, TILE):
+                right = plan.images.packed(plan.num_query + column, TILE, True)
+                multiply(left, right, product)
+                block[:, column : column + right.size] = product[: left.size, : right.size]
         _finish(plan, encoded, start, block)
         yield block
 

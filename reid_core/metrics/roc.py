@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import eval_lib
 from reid_core.errors import DataError, NumericalError, UsageError
+from reid_core.metrics._products import multiplying_threads
 from reid_core.metrics._unit_rows import TILE, Rows, UnitRows, buffer
 from reid_core.metrics.rank import PROTOCOLS
 from reid_core.plugins import closest
@@ -129,12 +130,14 @@ def pair_roc_from_embeddings(
         raise UsageError(f"query embeddings have {images.width} numbers, gallery embeddings {others.width}")
 
     def pieces() -> Iterator[tuple[int, int, NDArray[Any]]]:
-        left, right = buffer(images.width), buffer(images.width)
-        for row in range(0, len(images), TILE):
-            images.tile(row, left)
-            for column in range(0, len(others), TILE):
-                product = left @ others.tile(column, right).T
-                yield row, column, -product[: len(images) - row, : len(others) - column]
+        product = buffer(TILE)
+        with multiplying_threads() as multiply:
+            for row in range(0, len(images), TILE):
+                left = images.packed(row, TILE, False)
+                for column in range(0, len(others), TILE):
+                    right = others.packed(column, TILE, True)
+                    multiply(left, right, product)
+                    yield row, column, -product[: left.size, : right.size]
 
     return _roc(pieces, pairs, progress)
 

@@ -12,7 +12,16 @@ pytestmark = pytest.mark.skipif(_product is None, reason=f"compiled products are
 ISAS = {} if _product is None else _product.isas()
 FUSED = ("avx2", "avx512")
 # Around the sides of blocks (12, 16, 32, 192) and the numbers worked on at a time (256, 512).
-SHAPES = [(1, 1, 1), (12, 32, 3), (13, 33, 16), (11, 31, 17), (40, 70, 255), (24, 16, 513), (193, 5, 130), (3, 100, 1030)]
+SHAPES = [
+    (1, 1, 1),
+    (12, 32, 3),
+    (13, 33, 16),
+    (11, 31, 17),
+    (40, 70, 255),
+    (24, 16, 513),
+    (193, 5, 130),
+    (3, 100, 1030),
+]
 
 
 def pack(values, right, factors=None, rows=None):
