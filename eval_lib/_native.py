@@ -38,9 +38,9 @@ def _load(name: str = "eval_lib._rank") -> tuple[ModuleType | None, str]:
         return None, f"it was built for another machine or Python: {error}"
 
 
-def why_missing() -> str:
-    """Why the compiled ranking is not there; an empty string where it is."""
-    return _load()[1]
+def why_missing(name: str = "eval_lib._rank") -> str:
+    """Why a compiled module, by default that of the ranking, is not there; an empty string where it is."""
+    return _load(name)[1]
 
 
 def product() -> ModuleType | None:

@@ -32,6 +32,10 @@ PACKAGES = (
     "tqdm",
     "jinja2",
 )
+COMPILED = {
+    "eval_lib._rank": "ranking runs in plain Python: the same figures, several times slower",
+    "eval_lib._product": "NumPy multiplies embeddings, half as fast; distances may differ by a rounding",
+}
 OPTIONAL = {"h5py": "CUHK03's released MATLAB file cannot be read (pip install 'reid-core[cuhk03]')"}
 
 
@@ -82,16 +86,18 @@ def _versions(missing: list[dict[str, str]]) -> dict[str, str]:
 
 
 def _compiled(missing: list[dict[str, str]]) -> dict[str, Any]:
-    """What the build wrote of itself, and whether the ranking kernel can be loaded here."""
+    """What the build wrote of itself, and which of its modules can be loaded here."""
     record = eval_lib.build_record()
-    reason = eval_lib.why_missing()
-    if reason:
-        slower = "ranking runs in plain Python: the same figures, several times slower"
-        missing.append({"what": "eval_lib._rank", "why": reason, "without": slower})
+    loaded = []
+    for name, without in COMPILED.items():
+        reason = eval_lib.why_missing(name)
+        if reason:
+            missing.append({"what": name, "why": reason, "without": without})
+        else:
+            loaded.append(name)
     for name, why in record.get("skipped", {}).items():
-        if name != "eval_lib._rank":
+        if name not in COMPILED:
             missing.append({"what": name, "why": str(why), "without": "plain PyTorch does its work, more slowly"})
-    loaded = [] if reason else ["eval_lib._rank"]
     return {"loaded": loaded, **record}
 
 
@@ -128,21 +134,21 @@ def _processor_name() -> str:
 def render(facts: dict[str, Any]) -> str:
     """The facts as text."""
     lines = ["versions"]
-    lines += [f"  {name:<20}{version}" for name, version in facts["versions"].items()]
+    lines += [f"  {name:<26}{version}" for name, version in facts["versions"].items()]
     compiled = facts["compiled"]
     lines.append("compiled")
     for name, about in compiled.get("built", {}).items():
         state = "" if name in compiled["loaded"] or not name.startswith("eval_lib.") else "  CANNOT BE LOADED HERE"
-        lines.append(f"  {name:<20}{about.get('file', '')}{state}")
+        lines.append(f"  {name:<26}{about.get('file', '')}{state}")
         details = [f"{key} {value}" for key, value in about.items() if key not in ("file", "flags") and value]
-        lines.append(f"  {'':<20}{compiled.get('abi', '')}, {compiled.get('platform', '')}, {', '.join(details)}")
-        lines.append(f"  {'':<20}{compiled.get('compiler', '')} {about.get('flags', '')}".rstrip())
+        lines.append(f"  {'':<26}{compiled.get('abi', '')}, {compiled.get('platform', '')}, {', '.join(details)}")
+        lines.append(f"  {'':<26}{compiled.get('compiler', '')} {about.get('flags', '')}".rstrip())
     if not compiled.get("built"):
         lines.append("  nothing")
     lines.append("devices")
     lines += [f"  {device}" for device in facts["devices"]]
     lines.append("threads")
-    lines += [f"  {name:<20}{value}" for name, value in facts["threads"].items() if value != ""]
+    lines += [f"  {name:<26}{value}" for name, value in facts["threads"].items() if value != ""]
     lines.append("missing")
     lines += [f"  {entry['what']}: {entry['why']}; {entry['without']}" for entry in facts["missing"]]
     if not facts["missing"]:

@@ -31,11 +31,12 @@ def test_text_shows_every_section(capsys):
 
 def test_a_missing_kernel_is_explained(capsys, monkeypatch):
     record = {"abi": "cp311-abi3", "built": {}, "skipped": {"eval_lib._rank": "g++ failed with exit code 1"}}
-    monkeypatch.setattr(eval_lib, "why_missing", lambda: "g++ failed with exit code 1")
+    monkeypatch.setattr(eval_lib, "why_missing", lambda name="": "g++ failed with exit code 1")
     monkeypatch.setattr(eval_lib, "build_record", lambda: record)
     assert _main.run(["info"]) == 0
     out = capsys.readouterr().out
     assert "eval_lib._rank: g++ failed with exit code 1; ranking runs in plain Python" in out
+    assert "eval_lib._product: g++ failed with exit code 1; NumPy multiplies embeddings" in out
     assert "compiled\n  nothing" in out
 
 
