@@ -79,8 +79,8 @@ def cython_modules() -> list[Extension]:
     ]
 
 
-def torch_ops() -> tuple[Extension, dict[str, str]]:
-    """The library of torch ops without its CUDA part, and what was found of torch."""
+def torch_ops() -> Extension:
+    """The library of torch ops without its CUDA part; ``facts`` of it is what was found of torch."""
     try:
         import torch
     except Exception as error:  # a broken torch fails in many ways, and must not stop the rest from being built
@@ -103,7 +103,9 @@ def torch_ops() -> tuple[Extension, dict[str, str]]:
         py_limited_api=True,  # it has no CPython symbol at all
         extra_compile_args=FLAGS,
     )
-    return extension, {"torch": torch.__version__, "torch_cuda": torch.version.cuda or ""}
+    # On the extension, which outlives the command: an editable install makes several of those.
+    extension.facts = {"torch": torch.__version__, "torch_cuda": torch.version.cuda or ""}
+    return extension
 
 
 def find_nvcc(torch_cuda: str) -> tuple[Path, str]:
@@ -173,8 +175,7 @@ class BuildExt(build_ext):
         known = [extension.name for extension in self.distribution.ext_modules or []]
         if MODE != "none" and self.has_ops and TORCH_OPS not in known:
             try:
-                extension, self.facts[TORCH_OPS] = torch_ops()
-                self.distribution.ext_modules.append(extension)
+                self.distribution.ext_modules.append(torch_ops())
             except Skipped as reason:
                 self.skip(TORCH_OPS, str(reason))
         super().finalize_options()
@@ -211,7 +212,7 @@ class BuildExt(build_ext):
         self.extensions = built
 
     def build_extension(self, extension: Extension) -> None:
-        facts = self.facts.setdefault(extension.name, {})
+        facts = self.facts.setdefault(extension.name, dict(getattr(extension, "facts", {})))
         if extension.name == TORCH_OPS and any(Path("csrc/cuda").glob("*.cu")) and MODE != "cpu":
             try:
                 facts.update(compile_cuda(extension, facts["torch_cuda"], Path(self.build_temp)))
