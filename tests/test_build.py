@@ -113,7 +113,7 @@ def test_without_a_compiler_the_rest_is_built_and_one_warning_says_so(checkout, 
 
     run = build(checkout, "build_ext", "--inplace", check=False, REID_CORE_BUILD="cpu", **broken)
     assert run.returncode != 0
-    assert "REID_CORE_BUILD=cpu, but eval_lib._rank cannot be built" in run.stdout + run.stderr
+    assert "REID_CORE_BUILD=cpu, but eval_lib._product cannot be built" in run.stdout + run.stderr
 
 
 def test_unknown_and_impossible_builds_are_refused(checkout):
