@@ -5,7 +5,8 @@ import pytest
 
 import eval_lib
 from eval_lib import _native
-from reid_core.metrics._counting import Counts, scores
+from reid_core.metrics._counting import Counts, query_ranks, scores, sort_matches
+from reid_core.metrics._matches import find_matches
 
 native = pytest.mark.skipif(bool(eval_lib.why_missing()), reason=f"no compiled parts: {eval_lib.why_missing()}")
 
@@ -59,6 +60,20 @@ def test_against_loops(isa, monkeypatch):
         between, tied = by_loops(tile, width, starts, thresholds, low, high)
         np.testing.assert_array_equal(counts.between, 2 * between)
         np.testing.assert_array_equal(counts.tied, 2 * tied)
+
+
+def test_every_figure_stands_with_its_query():
+    """Counted in the order of the identities, told in the order of the queries: as the ranking of a matrix has it."""
+    rng = np.random.default_rng(1)
+    distmat = rng.integers(0, 50, (40, 90)).astype(np.float32)
+    ids = rng.integers(0, 9, 40), rng.integers(-1, 9, 90), rng.integers(0, 3, 40), rng.integers(0, 3, 90)
+    matches = find_matches(*ids, drop_same_camera=True)
+    tile = distmat[matches.query_order][:, matches.gallery_order]
+    counts = Counts(sort_matches(tile[matches.owner, matches.column], matches.owner), matches.starts)
+    assert counts.add_tile(tile, tile.shape[1], 0, matches.low, matches.high)
+    found, expected = query_ranks(counts, matches, "python"), eval_lib.rank_queries(distmat, *ids, backend="python")
+    for name in ("first_hit", "ap", "ap_trapezoid", "inp", "num_matches", "num_tied", "num_dropped", "num_junk"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
 @pytest.mark.parametrize("module", [None, pytest.param("native", marks=native)])

@@ -1,12 +1,14 @@
 """Distances: by hand, against loops in float64, the same whatever the block, and no row without a direction."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from eval_lib import _native
 from reid_core.errors import NumericalError, UsageError
+from reid_core.metrics._products import multiply, pack
 from reid_core.metrics.distance import distance_matrix
 
 
@@ -24,9 +26,11 @@ def test_euclidean_by_hand():
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_against_loops(metric, dtype):
+@pytest.mark.parametrize("width", [7, 64, 70])
+def test_against_loops(metric, dtype, width):
+    """Lengths are summed up 64 numbers at a time: fewer, as many, and some beyond."""
     rng = np.random.default_rng(0)
-    query, gallery = rng.normal(size=(5, 7)).astype(dtype), rng.normal(size=(6, 7)).astype(dtype)
+    query, gallery = (rng.normal(size=(n, width)).astype(dtype) for n in (5, 6))
     expected = np.empty((5, 6))
     for i, q in enumerate(query.astype(float).tolist()):
         for j, g in enumerate(gallery.astype(float).tolist()):
@@ -65,6 +69,19 @@ def test_a_pair_does_not_depend_on_its_company(metric, width, compiled, monkeypa
         np.testing.assert_array_equal(part, whole[5:12, :some])
 
 
+def test_without_the_compiled_product_nothing_is_rounded(monkeypatch):
+    """Unit vectors on a grid so coarse that their products are exact: NumPy may add up in any order."""
+    monkeypatch.setattr(_native, "product", lambda: None)
+    rows = np.random.default_rng(8).normal(size=(30, 50))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    left, right = pack(rows, False), pack(rows, True)
+    np.testing.assert_allclose(left.rows, rows, rtol=0, atol=1e-8)
+    found = np.empty((30, 30))
+    multiply(left, right, found)
+    exact = [[sum(Fraction(a) * Fraction(b) for a, b in zip(p, q)) for q in right.rows] for p in left.rows]
+    assert found.tolist() == exact
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int32])
 def test_without_the_compiled_product_only_roundings_differ(dtype, monkeypatch):
     rng = np.random.default_rng(4)
@@ -80,6 +97,13 @@ def test_an_image_has_no_distance_to_itself():
     assert (distance_matrix(rows, rows, "euclidean").diagonal() == 0).all()
 
 
+def test_near_images_have_a_distance():
+    """Rounding makes some squared distances negative; a root of these would be no number."""
+    rows = 1e8 + np.random.default_rng(7).normal(size=(60, 5))
+    distmat = distance_matrix(rows, rows + 1e-7, "euclidean")
+    assert (distmat >= 0).all() and (distmat == 0).any()
+
+
 def test_rows_that_lie_apart_or_backwards():
     rng = np.random.default_rng(6)
     query, gallery = (rng.normal(size=(n, 20)).astype(np.float32) for n in (9, 33))
@@ -88,6 +112,12 @@ def test_rows_that_lie_apart_or_backwards():
     np.testing.assert_array_equal(distance_matrix(query[::2], np.repeat(gallery, 2, axis=1)[:, ::2]), whole[::2])
     query.setflags(write=False)
     np.testing.assert_array_equal(distance_matrix(query, gallery), whole)
+    # Numbers between float32's places, and rows an odd number of bytes apart.
+    shifted = np.frombuffer(b"x" + query.tobytes(), np.uint8)[1:].view(np.float32).reshape(query.shape)
+    record = np.zeros(len(query), np.dtype([("row", np.float32, 20), ("label", np.uint16)]))
+    record["row"] = query
+    for table in (shifted, record["row"]):
+        np.testing.assert_array_equal(distance_matrix(table, gallery), whole)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -109,6 +139,20 @@ def test_bad_rows_are_named_with_their_image(metric):
 def test_tiny_and_huge_rows_are_rows_all_the_same(size):
     query = np.array([[size, 0], [size, size]], dtype=np.float32)
     np.testing.assert_allclose(distance_matrix(query, query), [[-1, -(0.5**0.5)], [-(0.5**0.5), -1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-42, 3e38])
+def test_rows_whose_length_or_its_reciprocal_float32_lacks(size):
+    """4,096 equal numbers make entries of 1/64, of which all products are exact."""
+    rows = np.full((3, 4096), size, np.float32)
+    rows[1] *= -1
+    rows[2, ::2] *= -1
+    assert distance_matrix(rows, rows).tolist() == [[-1, 1, 0], [1, -1, 0], [0, 0, -1]]
+
+
+def test_rows_beyond_float32_have_a_direction():
+    query, gallery = np.array([[3e300, 4e300]]), np.array([[1e-300, 0], [0, 1e300], [-3e-300, -4e-300]])
+    np.testing.assert_allclose(distance_matrix(query, gallery), [[-0.6, -0.8, 1]], rtol=1e-6)
 
 
 def test_shapes_are_checked():

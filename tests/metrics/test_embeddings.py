@@ -1,13 +1,21 @@
 """Ranking from embeddings: the bits of the matrix route, whatever the memory, the threads and the order."""
 
+import subprocess
+import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 from reid_core.errors import DataError, NumericalError, UsageError
 from reid_core.metrics import _tiles
+from reid_core.metrics._chunks import _MATCH_BYTES, cut_queries
+from reid_core.metrics._host import _PackedTiles
+from reid_core.metrics._matches import find_matches
+from reid_core.metrics._products import Packed
+from reid_core.metrics._tiles import Tile
 from reid_core.metrics.distance import distance_matrix
 from reid_core.metrics.embeddings import bytes_of, rank_metrics_from_embeddings
 from reid_core.metrics.rank import rank_metrics
@@ -48,6 +56,7 @@ SIZES = [
     (513, 512, 8, 30),
     (600, 1300, 33, 40),
     (1600, 700, 16, 1),
+    (1600, 700, 16, 12),
     (30, 1030, 3, 300),
 ]
 
@@ -129,6 +138,69 @@ def test_progress_reaches_its_total():
 
         rank_metrics_from_embeddings(q, g, *ids, memory=memory, progress=note)
         assert [done for done, _ in calls] == list(range(1, len(calls) + 1)) and calls[-1][0] == calls[-1][1]
+
+
+def test_chunks_hold_as_many_tiles_of_queries_as_memory():
+    """Four queries with three matches each, a tile a query: some of 100 bytes and three matches have room together."""
+    matches = find_matches(*(np.array(ids) for ids in ([1, 1, 2, 2], [1, 2] * 3, [0] * 4, [1] * 6)), True)
+    each = 100 + 3 * _MATCH_BYTES
+    for budget, chunks in (
+        (4 * each, [(0, 4)]),
+        (4 * each - 1, [(0, 3), (3, 4)]),
+        (2 * each, [(0, 2), (2, 4)]),
+        (2 * each - 1, [(0, 1), (1, 2), (2, 3), (3, 4)]),
+        (0, [(0, 1), (1, 2), (2, 3), (3, 4)]),
+    ):
+        assert cut_queries(matches, 1, 100, budget) == chunks
+    assert cut_queries(matches, 3, 100, 1) == [(0, 3), (3, 4)]
+
+
+def test_a_tile_in_use_is_never_packed_over():
+    """Memory of the tile longest unused goes to the next one; what somebody still reads stays as it is."""
+    given = []
+
+    def pack(number, into):
+        given.append(into)
+        rows = np.empty(4) if into is None else into
+        rows[:] = number
+        return Tile(Packed(rows, 4))
+
+    tiles = _PackedTiles(pack, room=0)
+    with ExitStack() as stack:
+        held = [stack.enter_context(tiles.use(number)).packed.rows for number in (0, 1, 0)]
+        with tiles.use(2):
+            pass
+        held += [stack.enter_context(tiles.use(number)).packed.rows for number in (3, 4)]
+        assert held[0] is held[2] and [rows.tolist() for rows in held] == [[n] * 4 for n in (0, 1, 0, 3, 4)]
+    assert [into is None for into in given] == [True, True, True, False, True]
+
+
+def test_an_error_in_a_thread_comes_out():
+    """Threads that wait for distances of the matches must not wait for ever where one could not be made."""
+    program = (
+        "import numpy as np\n"
+        "from reid_core.metrics import _host\n"
+        "from reid_core.metrics.embeddings import rank_metrics_from_embeddings\n"
+        "def fail(*_):\n"
+        "    raise MemoryError('no room')\n"
+        "_host.tile_distances = fail\n"
+        "rank_metrics_from_embeddings(np.ones((9, 2)), np.ones((9, 2)), [1] * 9, [1] * 9, [0] * 9, [1] * 9, threads=2)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.endswith("MemoryError: no room\n")
+
+
+def test_images_too_far_apart_are_named_as_they_were_given():
+    """Queries and gallery are put in the order of their identities; the message speaks of the caller's."""
+    ids = [5, 9, 2], [9, 2, 9, 7, 5], [0] * 3, [1] * 5
+    for side, image, words in (
+        (0, 1, r"query image 1 to gallery image \d"),
+        (1, 3, r"query image \d to gallery image 3"),
+    ):
+        sides = np.ones((3, 2)), np.ones((5, 2))
+        sides[side][image] = 1e300
+        with pytest.raises(NumericalError, match=f"distance of {words} is inf: their embeddings are too far apart"):
+            rank_metrics_from_embeddings(*sides, *ids, "euclidean")
 
 
 def test_an_interruption_ends_it_soon():

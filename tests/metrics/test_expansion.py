@@ -70,6 +70,10 @@ def test_an_image_that_many_copies_push_from_its_own_list():
 def test_a_blend_without_direction_is_refused():
     with pytest.raises(NumericalError, match="query image 1 and its nearest gallery images cancel out"):
         average_query_expansion([[1.0, 0.0], [0.0, 1.0]], [[0.0, -1.0]], 1)
+    query = np.tile([1.0, 0.0], (600, 1))
+    query[550] = [0.0, 1.0]
+    with pytest.raises(NumericalError, match="query image 550 and its nearest"):
+        average_query_expansion(query, [[0.0, -1.0]], 1)
 
 
 def test_progress_ends_at_its_total():

@@ -128,6 +128,11 @@ def test_wrong_input():
     good = (np.zeros((2, 3)), [1, 2], [1, 2, 3], [0, 0], [1, 1, 1])
     nan = np.zeros((2, 3))
     nan[1, 2] = np.nan
+
+    def too_many():
+        yield from (np.zeros((2, 3)), np.zeros((1, 3)))
+        raise AssertionError("the second was too much")
+
     with pytest.raises(NumericalError, match=r"distmat\[1, 2\] is NaN"):
         pair_roc(nan, *good[1:])
     with pytest.raises(NumericalError, match=r"distmat\[1, 2\] is NaN"):
@@ -136,6 +141,7 @@ def test_wrong_input():
         (0, np.zeros((3, 2)), r"distances must be \(2, 3\) like the pids, got \(3, 2\)"),
         (0, lambda: [np.zeros((1, 3))], "one row for each of the 2 queries"),
         (0, lambda: [np.zeros((2, 3)), np.zeros((1, 3))], "one row for each of the 2 queries"),
+        (0, too_many, "one row for each of the 2 queries"),
         (0, lambda: [np.zeros((2, 4))], r"3 columns like g_pids, got float64 \(2, 4\)"),
         (0, np.zeros((2, 3), complex), "distances must be real"),
         (1, [1.0, 2.0], "q_pids must be whole numbers"),
@@ -149,3 +155,5 @@ def test_wrong_input():
         pair_roc(*good, protocol="market")
     with pytest.raises(UsageError, match="there are 2 gallery embeddings, but 3 pids"):
         pair_roc_from_embeddings(np.ones((2, 4)), np.ones((2, 4)), *good[1:])
+    with pytest.raises(UsageError, match="query embeddings have 4 numbers, gallery embeddings 5"):
+        pair_roc_from_embeddings(np.ones((2, 4)), np.ones((3, 5)), *good[1:])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from reid_core.errors import NumericalError, UsageError
+from reid_core.metrics import rerank
 from reid_core.metrics.rerank import k_reciprocal_blocks, k_reciprocal_rerank
 from reid_core.metrics.rerank_reference import rerank_dense
 
@@ -169,7 +170,15 @@ def test_a_hub_that_is_near_to_everybody(monkeypatch):
     """One image leads the lists of all others, which are far from each other: its column of weights is full, and few
     queries at a time are as much as fits.
     """
-    monkeypatch.setattr("reid_core.metrics.rerank._CELLS", 500)
+    pieces = []
+
+    def sums(weights, weighed_by, start, rows, real=rerank._sums_of_minima):
+        members = weights.indices[weights.indptr[start] : weights.indptr[start + rows]]
+        pieces.append((rows, np.diff(weighed_by.indptr)[members].sum()))
+        return real(weights, weighed_by, start, rows)
+
+    monkeypatch.setattr(rerank, "_sums_of_minima", sums)
+    monkeypatch.setattr(rerank, "_CELLS", 2000)
     rows = np.eye(150) + 0.03 * np.random.default_rng(9).normal(size=(150, 150))
     rows[:, 149] += 1
     query, gallery = rows[:40], rows[40:]
@@ -177,6 +186,7 @@ def test_a_hub_that_is_near_to_everybody(monkeypatch):
     assert (np.argsort(distances, axis=1)[:-1, 1] == 149).mean() > 0.9
     found = k_reciprocal_rerank(query, gallery, k1=5, k2=4)
     np.testing.assert_allclose(found, by_matrices(distances, 40, 5, 4, 0.3), atol=1e-6)
+    assert all(rows == 1 or met <= 2000 for rows, met in pieces) and max(pieces)[0] > 1
 
 
 def test_no_matrix_of_all_pairs_is_kept():
