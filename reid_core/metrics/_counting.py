@@ -39,7 +39,7 @@ class Counts:
         Returns:
             False if a number that was to be counted is NaN or infinite; the counts are then of no use.
         """
-        if self.native is not None:
+        if self.native is not None and len(self.thresholds):
             starts = self.starts[first : first + len(low) + 1]
             arrays = low, high, self.thresholds, starts, self.isa, self.between, self.tied
             return bool(self.native.count_tile(tile, width, *arrays))

@@ -17,7 +17,7 @@ from reid_core.errors import NumericalError
 from reid_core.metrics._chunks import Chunk, cut_queries
 from reid_core.metrics._counting import Counts, sort_matches, too_far_apart
 from reid_core.metrics._lengths import Metric
-from reid_core.metrics._matches import Ints, Matches
+from reid_core.metrics._matches import Matches
 from reid_core.metrics._shards import Shards
 from reid_core.metrics._tensors import as_array
 from reid_core.metrics._tiles import TILE, Embeddings, Tile, tile_distances
@@ -93,7 +93,9 @@ class _PackedTiles:
         try:
             with shared.lock:
                 if shared.tile is None:
-                    shared.tile = self.pack(number, self.free.pop() if self.free else None)
+                    with self.lock:
+                        into = self.free.pop() if self.free else None
+                    shared.tile = self.pack(number, into)
             yield shared.tile
         finally:
             with self.lock:
@@ -128,48 +130,54 @@ class _HostChunk(Chunk):
     ) -> None:
         super().__init__(matches, first, last, TILE)
         self.metric, self.native, self.order = sides[0].metric, native, matches.gallery_order
-        self.lefts = _PackedTiles(lambda r, into: sides[0].tile(self._queries(r), into), len(self.rows))
-        self.rights = _PackedTiles(lambda c, into: sides[1].tile(self._gallery(c), into), workers)
+        # The functions know arrays, not this object: in a cycle of references its memory would outlive the call.
+        queries, order, rows, columns = self.queries, self.order, self.rows, self.columns
+        self.lefts = _PackedTiles(
+            lambda r, into: sides[0].tile(queries[rows[r] : rows[r] + TILE.rows], into), len(self.rows)
+        )
+        self.rights = _PackedTiles(
+            lambda c, into: sides[1].tile(order[columns[c] : columns[c] + TILE.columns], into), workers
+        )
         self.shards = Shards.here()
         self.mine = self.shards.mine(range(len(self.columns)))
         self.thresholds = np.zeros(len(self.owner), np.float32)
-        # Tiles with matches, as far as there is room; in one piece, which is had sooner than many.
+        # Tiles with matches, as far as there is room; in one piece, which is had sooner than many. Never changed: threads
+        # that look for matches and threads that count find the same array.
         self.found = [(c, r) for c in self.mine for r in self.with_matches.get(c, ())]
         room = min(len(self.found), spare // (TILE.rows * TILE.columns * 4))
         self.kept = dict(zip(self.found, np.empty((room, *TILE), np.float32)))
         self.ready, self.stop = threading.Event(), threading.Event()
 
-    def _queries(self, r: int) -> Ints:
-        return self.queries[self.rows[r] : self.rows[r] + TILE.rows]
-
-    def _gallery(self, c: int) -> Ints:
-        return self.order[self.columns[c] : self.columns[c] + TILE.columns]
-
     def run(self, pool: ThreadPoolExecutor, workers: int, tick: Callable[[int, int], None]) -> Counts:
         """Distances of the matches first, then the counts; a tile made for the first is kept for the second."""
+        tiles = [(c, r) for c in self.mine for r in range(len(self.rows))]
+        # Products column by column; what is only counted comes last, and fills the time until the last product is made.
+        tiles.sort(key=self.kept.__contains__)
+        workers = max(1, min(workers, len(tiles)))
         free = [np.empty(TILE, np.float32) for _ in range(workers)]
         parts: list[Counts] = []
 
         def count(tile: tuple[int, int]) -> None:
-            # The product needs no thresholds: it is made while others still look for them.
-            scratch = None if tile in self.kept else free.pop()
-            distances = self.kept.pop(tile) if scratch is None else self._multiply(tile, scratch)
-            self.ready.wait()
-            if not self.stop.is_set():
-                counts = parts.pop()
-                self._count(tile, distances, counts)
-                parts.append(counts)
-            if scratch is not None:
+            scratch = free.pop()
+            try:
+                # The product needs no thresholds: it is made while others still look for them.
+                distances = self.kept[tile] if tile in self.kept else self._multiply(tile, scratch)
+                self.ready.wait()
+                if not self.stop.is_set():
+                    counts = parts.pop()
+                    try:
+                        self._count(tile, distances, counts)
+                    finally:
+                        parts.append(counts)
+            finally:
                 free.append(scratch)
 
         try:
             matched = pool.map(self._match_distances, self.found)
-            # Products column by column; what is only counted comes last, and fills the time until the last product is made.
-            tiles = [(c, r) for c in self.mine for r in range(len(self.rows))]
-            tiles.sort(key=self.kept.__contains__)
             counted = pool.map(count, tiles)
             list(matched)
             self.shards.add_up(self.thresholds)
+            self._refuse_not_finite()
             self.thresholds = sort_matches(self.thresholds, self.owner)
             parts += [Counts(self.thresholds, self.starts, self.native) for _ in range(workers)]
             self.ready.set()
@@ -199,6 +207,13 @@ class _HostChunk(Chunk):
         c, r = tile
         found = self.with_matches[c][r]
         self.thresholds[found] = distances[self.owner[found] - self.rows[r], self.column[found] - self.columns[c]]
+
+    def _refuse_not_finite(self) -> None:
+        """Before they are sorted: afterwards nobody knows whose they are."""
+        bad = np.flatnonzero(~np.isfinite(self.thresholds))
+        if len(bad):
+            query, image = self.queries[self.owner[bad[0]]], self.order[self.column[bad[0]]]
+            raise NumericalError(too_far_apart(query, image, self.thresholds[bad[0]]))
 
     def _count(self, tile: tuple[int, int], distances: NDArray[np.float32], counts: Counts) -> None:
         begin, first = self.columns[tile[0]], self.rows[tile[1]]

@@ -1,16 +1,18 @@
 """Ranking from embeddings: the bits of the matrix route, whatever the memory, the threads and the order."""
 
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 from reid_core.errors import DataError, NumericalError, UsageError
-from reid_core.metrics import _tiles
+from reid_core.metrics import _host, _tiles
 from reid_core.metrics._chunks import _MATCH_BYTES, cut_queries
 from reid_core.metrics._host import _PackedTiles
 from reid_core.metrics._matches import find_matches
@@ -173,6 +175,51 @@ def test_a_tile_in_use_is_never_packed_over():
         held += [stack.enter_context(tiles.use(number)).packed.rows for number in (3, 4)]
         assert held[0] is held[2] and [rows.tolist() for rows in held] == [[n] * 4 for n in (0, 1, 0, 3, 4)]
     assert [into is None for into in given] == [True, True, True, False, True]
+
+
+def test_a_thread_that_is_late_changes_nothing(monkeypatch):
+    """One that counts a tile must not overtake the one that is about to make it."""
+
+    def late(chunk, tile, real=_host._HostChunk._match_distances):
+        time.sleep(0.02)
+        real(chunk, tile)
+
+    expected = [rank_metrics_from_embeddings(*problem(seed, 50, 200, 16, 9), threads=1) for seed in range(4)]
+    monkeypatch.setattr(_host._HostChunk, "_match_distances", late)
+    for seed, one in enumerate(expected):
+        same(rank_metrics_from_embeddings(*problem(seed, 50, 200, 16, 9), threads=2), one)
+
+
+def test_memory_is_free_when_the_call_returns(monkeypatch):
+    """Without the collector of cycles, which comes when it likes."""
+    chunks = []
+
+    def note(chunk, *more, real=_host._HostChunk.__init__):
+        real(chunk, *more)
+        chunks.append(weakref.ref(chunk))
+
+    monkeypatch.setattr(_host._HostChunk, "__init__", note)
+    gc.disable()
+    try:
+        rank_metrics_from_embeddings(*problem(8, 900, 300, 4, 9), memory=1)
+        assert len(chunks) == 2 and [chunk() for chunk in chunks] == [None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("backend", ["auto", "python"])
+def test_a_match_too_far_away_is_named(backend):
+    q, g = np.full((1, 4), 3e38, np.float32), np.stack([np.full(4, -3e38), np.full(4, 2.7e38)]).astype(np.float32)
+    with pytest.raises(NumericalError, match="query image 0 to gallery image 0 is inf"):
+        rank_metrics_from_embeddings(q, g, [1], [1, 2], [0], [1, 1], "euclidean", backend=backend)
+
+
+def test_the_error_is_the_same_whoever_meets_it():
+    q, g, *ids = problem(9, 900, 2100, 33, 50)
+    q[0] = 3e38
+    for _ in range(8):
+        with pytest.raises(NumericalError, match="query image 0 to gallery image"):
+            rank_metrics_from_embeddings(q, g, *ids, "euclidean", threads=3)
 
 
 def test_an_error_in_a_thread_comes_out():
