@@ -83,6 +83,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure; the table or JSON goes to stdout, nothing is written to the run."""
     post = post_processing(args)
     device = choose_device(args.device, args.gpu)
+    for name, most in (("max_rank", 1_000_000), ("batchsize", None), ("threads", None)):
+        value = getattr(args, name)
+        if value is not None and (value < 1 or (most is not None and value > most)):
+            limits = "at least 1" if most is None else f"from 1 to {most:,}"
+            raise UsageError(f"--{name} must be {limits}, got {value}")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     named = Path(TrainConfig.out) / args.source

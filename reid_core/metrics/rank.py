@@ -64,6 +64,13 @@ def rank_metrics(
             f"unknown protocol {protocol!r}: known are {', '.join(PROTOCOLS)}.{closest(protocol, PROTOCOLS)}"
         )
     drop_same_camera = protocol != "any-camera"
+    try:
+        _checks.count("max_rank", max_rank)
+        if protocol == "cuhk03":
+            _checks.seed(seed)
+            _checks.count("repeats", repeats)
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
     q_pids, g_pids, q_camids, g_camids = (as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
     if device_of(distmat=distmat) is not None:
         return _on_device(distmat, (q_pids, g_pids, q_camids, g_camids), max_rank, protocol, backend)
@@ -92,10 +99,6 @@ def _on_device(distmat: Any, ids: tuple[Any, ...], max_rank: int, protocol: str,
 
     if protocol == "cuhk03":
         raise UsageError("the draws of cuhk03 are made on the CPU: give distmat.cpu(), or use protocol market1501")
-    try:
-        _checks.count("max_rank", max_rank)
-    except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from error
     ranks, notes = rank_matrix(distmat, ids, protocol != "any-camera", backend)
     return as_rank_result(ranks, ranks.cmc(max_rank), protocol, notes)
 

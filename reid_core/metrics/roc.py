@@ -217,6 +217,8 @@ def _integers(name: str, values: ArrayLike, size: int | None = None) -> NDArray[
         raise UsageError(f"{name} must be whole numbers, one an image, got {array.dtype} {array.shape}")
     if size is not None and len(array) != size:
         raise UsageError(f"{name} has {len(array)} entries, but there are {size} pids")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise UsageError(f"{name} holds {int(array.max())}, beyond 64-bit signed integers")
     return array.astype(np.int64)
 
 
@@ -239,10 +241,17 @@ def _checked(blocks: Blocks, pairs: _Pairs) -> Iterator[tuple[int, int, NDArray[
             )
         if start + len(block) > pairs.rows:
             break
-        bad = np.isnan(block)
+        if (
+            block.dtype.kind in "iu"
+            and block.dtype.itemsize == 8
+            and block.size
+            and max(abs(int(block.min())), int(block.max())) > 2**53
+        ):
+            raise UsageError("distances hold integers beyond 2**53, which float64 cannot tell apart; scale them down")
+        bad = ~np.isfinite(block)
         if bad.any():
             row, column = (int(n) for n in np.argwhere(bad)[0])
-            raise NumericalError(str(eval_lib.NotANumberError(start + row, column)))
+            raise NumericalError(str(eval_lib.NotFiniteError(start + row, column, float(block[row, column]))))
         yield start, 0, block
         start += len(block)
     else:

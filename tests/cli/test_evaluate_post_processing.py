@@ -44,3 +44,9 @@ def test_numbers_of_a_re_ranking_that_was_not_asked_for(trained, capsys):
     assert "--k2 belongs to --rerank" in capsys.readouterr().err
     assert run([*trained, "--rerank", "--k1", "999"]) == 2
     assert "k1 must lie in [1, 17]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--threads", "--batchsize", "--max_rank"])
+def test_numbers_below_one_are_usage_errors(flag, tmp_path, capsys):
+    assert run(["evaluate", str(tmp_path), flag, "0"]) == 2
+    assert f"{flag} must be" in capsys.readouterr().err

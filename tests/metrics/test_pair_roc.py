@@ -133,6 +133,9 @@ def test_wrong_input():
         yield from (np.zeros((2, 3)), np.zeros((1, 3)))
         raise AssertionError("the second was too much")
 
+    for value, word in ((np.inf, "infinite"), (-np.inf, "minus infinity")):
+        with pytest.raises(NumericalError, match=rf"distmat\[1, 2\] is {word}"):
+            pair_roc(np.where(np.isnan(nan), value, nan), *good[1:])
     with pytest.raises(NumericalError, match=r"distmat\[1, 2\] is NaN"):
         pair_roc(nan, *good[1:])
     with pytest.raises(NumericalError, match=r"distmat\[1, 2\] is NaN"):
@@ -144,7 +147,9 @@ def test_wrong_input():
         (0, too_many, "one row for each of the 2 queries"),
         (0, lambda: [np.zeros((2, 4))], r"3 columns like g_pids, got float64 \(2, 4\)"),
         (0, np.zeros((2, 3), complex), "distances must be real"),
+        (0, np.full((2, 3), 2**53 + 2), "beyond 2"),
         (1, [1.0, 2.0], "q_pids must be whole numbers"),
+        (1, np.array([1, 2**64 - 1], np.uint64), "q_pids holds 18446744073709551615, beyond 64-bit"),
         (4, [1, 1], "g_camids has 2 entries, but there are 3 pids"),
     ]:
         table = [*good]

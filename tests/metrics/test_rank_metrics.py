@@ -102,3 +102,13 @@ def test_errors_carry_their_exit_codes():
         rank_metrics(*TABLE, protocol="market")
     with pytest.raises(UsageError, match="backend must be"):
         rank_metrics(*TABLE, backend="gpu")
+
+
+def test_numbers_are_looked_at_before_the_distances():
+    table = (np.full((1, 2), np.nan), [1], [1, 2], [0], [1, 1])
+    for more, words in (
+        ({"max_rank": 0}, "max_rank must be at least 1"),
+        ({"protocol": "cuhk03", "repeats": 0}, "repeats must be at least 1"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            rank_metrics(*table, **more)
