@@ -89,7 +89,8 @@ class Embeddings:
         lengths = self._lengths[rows] * (1.0 if right else -1.0)
         if self.values.dtype != np.float32:
             return Tile(pack((self.values[rows] / lengths[:, None]).astype(np.float32), right, into=into))
-        factors = (1.0 / lengths).astype(np.float32)
+        with np.errstate(over="ignore"):
+            factors = (1.0 / lengths).astype(np.float32)
         # The reciprocal of such a length, or the product with it, would leave float32's range.
         odd = np.flatnonzero((np.abs(lengths) < SAFE[0]) | (np.abs(lengths) > SAFE[1]))
         if len(odd) == 0 and can_pack(self.values):
