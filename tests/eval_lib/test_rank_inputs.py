@@ -107,6 +107,7 @@ def test_results_are_read_only():
         ({"distmat": DISTMAT.astype(complex)}, TypeError, "complex128"),
         ({"distmat": DISTMAT.astype(object)}, TypeError, "object"),
         ({"distmat": np.full((2, 3), 2**60)}, ValueError, "beyond 2"),
+        ({"distmat": np.full((2, 3), -(2**60))}, ValueError, "beyond 2"),
         ({"distmat": DISTMAT.astype(np.longdouble)}, TypeError, "float128|longdouble"),
         ({"q_pids": [1]}, ValueError, r"q_pids must have one entry for each of the 2 rows .* got shape \(1,\)"),
         ({"g_pids": [1, 2]}, ValueError, r"g_pids must have one entry for each of the 3 columns .* got shape \(2,\)"),
@@ -127,18 +128,33 @@ def test_refused(change, kind, words):
         eval_lib.rank_queries(**arguments)
 
 
+@pytest.mark.parametrize(("top", "kind"), [(2**53, np.int64), (2**53, np.float64), (2**24 + 1, np.int32)])
+def test_large_whole_numbers_are_told_apart(top, kind):
+    distmat = np.array([[top, top - 1], [-top, 1 - top]], kind)
+    ranks = eval_lib.rank_queries(distmat, [1, 1], [1, 2], [0, 0], [1, 1])
+    assert ranks.first_hit.tolist() == [1, 0] and ranks.tie_share == 0
+
+
+def test_a_mean_is_rounded_once():
+    """Of 1 and four times 2**-54, which vanishes beside 1 where it is added alone, and 1 + 2**-52 where the four are summed."""
+    ranks = eval_lib.rank_queries(np.zeros((5, 2)), [1] * 5, [1, 2], [0] * 5, [1, 1])
+    values = np.array([1.0, *[2.0**-54] * 4])
+    assert ranks.mean(values) == ranks.mean(values[::-1]) == (1 + 2.0**-52) / 5
+
+
 @pytest.mark.parametrize("max_rank", [0, -1])
 def test_max_rank_is_at_least_one(max_rank):
     with pytest.raises(ValueError, match="max_rank must be at least 1"):
         eval_lib.eval_market1501_wrap(DISTMAT, *IDS, max_rank)
-    with pytest.raises(TypeError, match="whole number"):
-        eval_lib.eval_market1501_wrap(DISTMAT, *IDS, 2.5)
+    for wrong in (2.5, True):
+        with pytest.raises(TypeError, match="whole number"):
+            eval_lib.eval_market1501_wrap(DISTMAT, *IDS, wrong)
     for rule in (eval_lib.eval_market1501_wrap, eval_lib.eval_cuhk03_wrap):  # said before anything is looked at
         with pytest.raises(ValueError, match="max_rank"):
             rule(np.full((2, 3), np.nan), *IDS, max_rank)
 
 
-@pytest.mark.parametrize("options", [{"repeats": 0}, {"seed": -1}, {"seed": 1.5}])
+@pytest.mark.parametrize("options", [{"repeats": 0}, {"seed": -1}, {"seed": 1.5}, {"seed": True}])
 def test_single_shot_options(options):
     with pytest.raises(ValueError, match="must be"):
         eval_lib.eval_cuhk03_wrap(DISTMAT, *IDS, 5, **options)

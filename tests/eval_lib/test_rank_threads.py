@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import eval_lib
+from eval_lib import _native
+from eval_lib._queries import _default_threads
 
 pytestmark = pytest.mark.skipif(
     bool(eval_lib.why_missing()), reason=f"compiled ranking is missing: {eval_lib.why_missing()}"
@@ -44,6 +46,14 @@ def test_eight_threads_a_hundred_calls_each_agree_to_the_bit():
 @pytest.mark.parametrize("threads", [2, 3, 7, 64])
 def test_number_of_threads_changes_nothing(threads):
     assert scores(1, threads) == scores(1)
+
+
+def test_no_more_threads_than_there_is_work_and_processors(monkeypatch):
+    found = []
+    for processors in (2, 64):
+        monkeypatch.setattr(_native, "usable_processors", lambda processors=processors: processors)
+        found.append([_default_threads(pairs) for pairs in (0, 1_999_999, 3_000_000, 10**9)])
+    assert found == [[1, 1, 2, 2], [1, 1, 3, 16]]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on Windows")

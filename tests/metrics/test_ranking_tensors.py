@@ -222,6 +222,38 @@ def test_a_matrix_that_is_not_finite_is_refused(on_cpu, value, words):
     ids = [0] * 70, [0] * 90, [0] * 70, [1] * 90
     with pytest.raises(NumericalError, match=rf"distmat\[66, 13\] {words} \(query 66, gallery image 13\)"):
         rank_metrics(distmat, *ids)
+    distmat[20, 80] = value  # the first one is named, in a block of its own
+    with pytest.raises(NumericalError, match=rf"distmat\[20, 80\] {words}"):
+        rank_metrics(distmat, *ids)
+
+
+def test_images_too_far_apart_are_named_as_they_were_given(on_cpu):
+    """Queries and gallery are put in the order of their identities; the message speaks of the caller's."""
+    ids = [5, 9, 2], [9, 2, 9, 7, 5], [0] * 3, [1] * 5
+    for side, image, words in (
+        (0, 1, r"query image 1 to gallery image \d"),
+        (1, 3, r"query image \d to gallery image 3"),
+    ):
+        sides = torch.ones(3, 2, dtype=torch.float64), torch.ones(5, 2, dtype=torch.float64)
+        sides[side][image] = 1e300
+        with pytest.raises(
+            NumericalError, match=f"distance of {words} is (inf|nan): their embeddings are too far apart"
+        ):
+            rank_metrics_from_embeddings(*sides, *ids, "euclidean")
+
+
+def test_near_images_have_a_distance(on_cpu):
+    """Rounding makes some squared distances negative; a root of these would be no number, and refused."""
+    rows = 1e8 + np.random.default_rng(7).normal(size=(60, 5))
+    ids = np.arange(60), np.arange(60), [0] * 60, [1] * 60
+    assert rank_metrics_from_embeddings(*tensors(rows, rows + 1e-7), *ids, "euclidean").num_valid_queries == 60
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64, torch.float64])
+def test_numbers_that_float32_cannot_tell_apart_are_told_apart(on_cpu, kind):
+    distmat = torch.tensor([[2**24, 2**24 + 1], [2**24 + 1, 2**24]], dtype=kind)
+    found = rank_metrics(distmat, [1, 1], [1, 2], [0, 0], [1, 1])
+    assert found.first_hit.tolist() == [0, 1] and found.tie_share == 0
 
 
 def test_a_matrix_that_does_not_fit_is_refused(on_cpu):
@@ -232,6 +264,7 @@ def test_a_matrix_that_does_not_fit_is_refused(on_cpu):
         (torch.rand(2, 4), {}, "g_pids must have one entry"),
         (torch.rand(2, 3, dtype=torch.complex64), {}, "complex64"),
         (torch.full((2, 3), 2**53 + 2), {}, "beyond 2"),
+        (torch.full((2, 3), -(2**53) - 2), {}, "beyond 2"),
         (torch.rand(2, 3), {"max_rank": 0}, "max_rank must be at least 1"),
         (torch.rand(2, 3), {"protocol": "cuhk03"}, "distmat.cpu"),
         (torch.rand(2, 3), {"backend": "gpu"}, "backend must be auto, native or python"),
