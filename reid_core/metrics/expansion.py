@@ -116,7 +116,7 @@ def _blended(
     alpha: float,
 ) -> NDArray[np.float32]:
     # No more than 1: what rounding adds to a similarity would grow beyond all numbers with a large alpha.
-    weight = np.clip(similarity, 0, 1) ** alpha if alpha else np.ones_like(similarity)
+    weight = (np.clip(similarity, 0, 1).astype(np.float64) ** alpha).astype(np.float32)
     blend = np.empty((len(images), images.width), dtype=np.float32)
     for start in range(0, len(images), TILE):
         block = images.tile(start, blend[start : start + TILE])
