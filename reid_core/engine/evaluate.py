@@ -18,7 +18,7 @@ from reid_core.engine.predict import predict
 from reid_core.errors import DataError
 from reid_core.metrics.embeddings import rank_metrics_from_embeddings
 from reid_core.metrics.rank import rank_metrics
-from reid_core.metrics.roc import PairRoc, pair_roc
+from reid_core.metrics.roc import PairRoc, pair_roc, pair_roc_from_embeddings
 from reid_core.models._network import Network
 from reid_core.types import RankResult, Sample, Split
 
@@ -100,18 +100,20 @@ def evaluate(
     ticks = [part_of(post_progress, k, len(networks)) for k in range(len(networks))]
     for matrix, shown in zip(embeddings, ticks):
         sides.append(post.embeddings(*_halves(matrix, split, names), names, shown))
-    if post.rerank or options.roc or split.protocol == "cuhk03":
+    if post.rerank or split.protocol == "cuhk03":  # what these need is a matrix
         return _from_distances(
             [post.distances(*side, names, shown) for side, shown in zip(sides, ticks)], split, options
         )
     results = tuple(
         _rank_embeddings(*side, split, options.max_rank, post.last_part(shown)) for side, shown in zip(sides, ticks)
     )
+    rocs = tuple(_roc_embeddings(*side, split) for side in sides) if options.roc else ()
     if len(networks) < 2:
-        return Evaluation(results, None)
+        return Evaluation(results, None, rocs)
     # Of unit vectors side by side the cosine is the mean of the cosines.
     query, gallery = (np.concatenate(rows, axis=1) for rows in zip(*sides))
-    return Evaluation(results, _rank_embeddings(query, gallery, split, options.max_rank))
+    together = _roc_embeddings(query, gallery, split) if options.roc else None
+    return Evaluation(results, _rank_embeddings(query, gallery, split, options.max_rank), rocs, together)
 
 
 def _from_distances(distances: list[NDArray[np.float32]], split: Split, options: EvaluationOptions) -> Evaluation:
@@ -175,6 +177,10 @@ def _rank_embeddings(
 
 def _rank(distances: NDArray[np.float32], split: Split, max_rank: int) -> RankResult:
     return rank_metrics(distances, *_ids_of(split), max_rank=max_rank, protocol=split.protocol)
+
+
+def _roc_embeddings(query: NDArray[np.float32], gallery: NDArray[np.float32], split: Split) -> PairRoc:
+    return pair_roc_from_embeddings(query, gallery, *_ids_of(split), protocol=split.protocol)
 
 
 def _roc(distances: NDArray[np.float32], split: Split) -> PairRoc:

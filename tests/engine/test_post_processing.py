@@ -13,7 +13,7 @@ from reid_core.metrics.distance import distance_matrix
 from reid_core.metrics.expansion import average_query_expansion, database_augmentation
 from reid_core.metrics.rank import rank_metrics
 from reid_core.metrics.rerank import k_reciprocal_rerank
-from reid_core.metrics.roc import pair_roc
+from reid_core.metrics.roc import pair_roc, pair_roc_from_embeddings
 from reid_core.types import NetOutput
 
 SIZE = (8, 4)
@@ -101,6 +101,23 @@ def test_each_network_is_re_ranked_before_the_mean(split, monkeypatch):
     body = found.to_json()
     assert body["roc"] == body["networks"][0]["roc"] == found.rocs[0].to_json()
     assert body["ensemble"]["roc"] == found.ensemble_roc.to_json()
+
+
+def test_a_roc_without_re_ranking_makes_no_matrix(split, monkeypatch):
+    sides = []
+
+    def remember(query, gallery, *rest, **more):
+        sides.append((query, gallery, rest))
+        return pair_roc_from_embeddings(query, gallery, *rest, **more)
+
+    monkeypatch.setattr("reid_core.engine.evaluate.pair_roc_from_embeddings", remember)
+    monkeypatch.setattr(PostProcessing, "distances", None)
+    found = evaluate([Linear(1), Linear(2)], split, EvaluationOptions(SIZE, flip=False, roc=True), CPU)
+    assert [query.shape[1] for query, *_ in sides] == [5, 5, 10]
+    for roc, (query, gallery, ids) in zip((*found.rocs, found.ensemble_roc), sides):
+        np.testing.assert_array_equal(roc.fpr, pair_roc(distance_matrix(query, gallery), *ids).fpr)
+    mean = (distance_matrix(*sides[0][:2]) + distance_matrix(*sides[1][:2])) / 2
+    assert found.ensemble_roc.thresholds == pytest.approx(pair_roc(mean, *sides[0][2]).thresholds, abs=1e-6)
 
 
 def test_without_a_roc_there_is_none(split):
