@@ -45,8 +45,10 @@ def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
     """``values`` as an array, without a copy where there is one.
 
     Raises:
-        TypeError: they cannot be read as one, such as a tensor that requires gradients.
+        TypeError: they cannot be read as one, such as a tensor that requires gradients; or some are masked.
     """
+    if np.ma.is_masked(values):
+        raise TypeError(f"{name} has masked entries, which an array would lay bare: fill or remove them")
     try:
         return np.asarray(values)
     except Exception as error:  # whatever the other library calls it

@@ -10,12 +10,17 @@ from reid_core.metrics._tiles import TileShape
 _MATCH_BYTES = 150
 """What is held of a match at most: its place, distance and counts, and what sorting and scoring take."""
 
+_COUNT_BYTES = 16
+"""What is held of it more for each other thread that counts."""
+
 _LEAST = 8_000_000
 """Bytes of matches that a chunk may have whatever the budget; below it there would be a pass over the gallery for next to
 nothing."""
 
 
-def cut_queries(matches: Matches, tile_rows: int, row_bytes: int, budget: int) -> list[tuple[int, int]]:
+def cut_queries(
+    matches: Matches, tile_rows: int, row_bytes: int, budget: int, counters: int = 1
+) -> list[tuple[int, int]]:
     """Chunks ``first:last`` of queries: as many whole tiles as ``budget`` bytes hold with their matches.
 
     Less than a tile only where its matches are too many for the budget and for ``_LEAST``; one query at the least.
@@ -23,15 +28,17 @@ def cut_queries(matches: Matches, tile_rows: int, row_bytes: int, budget: int) -
     Args:
         tile_rows: queries of a tile.
         row_bytes: size of one query's embedding, packed.
+        counters: threads that count, each for itself.
     """
     starts, queries = matches.starts, len(matches.query_order)
-    needed = starts * _MATCH_BYTES + np.arange(queries + 1) * row_bytes
+    match_bytes = _MATCH_BYTES + _COUNT_BYTES * (counters - 1)
+    needed = starts * match_bytes + np.arange(queries + 1) * row_bytes
     chunks = []
     first = 0
     while first < queries:
         last = int(np.searchsorted(needed, needed[first] + budget, side="right")) - 1
         if last < min(first + tile_rows, queries):
-            most = starts[first] + max(budget, _LEAST) // _MATCH_BYTES
+            most = starts[first] + max(budget, _LEAST) // match_bytes
             last = int(np.searchsorted(starts, most, side="right")) - 1
             last = min(max(last, first + 1), first + tile_rows, queries)
         elif last < queries:

@@ -19,7 +19,7 @@ from reid_core.metrics._counting import Counts, Scores, scores, sort_matches, to
 from reid_core.metrics._lengths import Metric
 from reid_core.metrics._matches import Matches
 from reid_core.metrics._shards import Shards
-from reid_core.metrics._tensors import as_array
+from reid_core.metrics._tensors import array_of
 from reid_core.metrics._tiles import TILE, Embeddings, Tile, tile_distances
 
 Sides = tuple[Embeddings, Embeddings]
@@ -27,7 +27,7 @@ Sides = tuple[Embeddings, Embeddings]
 
 def embeddings(kind: str, values: Any, metric: Metric, names: Sequence[str] | None) -> Embeddings:
     """One side, checked, from an array or a tensor on the CPU."""
-    return Embeddings(kind, np.asarray(as_array(values)), metric, names)
+    return Embeddings(kind, array_of(f"{kind} embeddings", values), metric, names)
 
 
 def counter(backend: str, sides: Sides) -> ModuleType | None:
@@ -54,13 +54,16 @@ def count_embeddings(
         progress: called with (products counted, all of them) over all chunks.
     """
     row_bytes = sides[0].width * (4 if sides[0].metric == "cosine" else 8)
-    chunks = cut_queries(matches, TILE.rows, row_bytes, budget // 2)
+    tiles = -(-len(sides[0]) // TILE.rows) * -(-len(sides[1]) // TILE.columns)
+    chunks = cut_queries(matches, TILE.rows, row_bytes, budget // 2, min(workers, tiles))
+    rows = [-(-(last - first) // TILE.rows) for first, last in chunks]
     found = []
     for number, (first, last) in enumerate(chunks):
 
         def tick(done: int, total: int, number: int = number) -> None:
             if progress is not None:
-                progress(number * total + done, len(chunks) * total)
+                columns = total // rows[number]
+                progress(sum(rows[:number]) * columns + done, sum(rows) * columns)
 
         part = _HostChunk(sides, matches, first, last, budget // 2, workers, native)
         with ThreadPoolExecutor(workers) as pool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from numpy.typing import NDArray
+
+from eval_lib import _checks
 from reid_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +42,18 @@ def as_array(value: Any) -> Any:
         return (value.float() if small else value).numpy()
     except (RuntimeError, TypeError) as error:
         raise UsageError(f"a tensor of {value.dtype} {value.layout} cannot be read as an array: {error}") from error
+
+
+def array_of(name: str, value: Any) -> NDArray[Any]:
+    """``value``, whatever it is, as an array; ``name`` is for the message.
+
+    Raises:
+        UsageError: it cannot be read as one, such as a list of rows of several lengths.
+    """
+    try:
+        return _checks.as_array(name, as_array(value))
+    except TypeError as error:
+        raise UsageError(str(error)) from error
 
 
 def device_of(**values: Any) -> torch.device | None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from reid_core.errors import UsageError
 from reid_core.metrics._lengths import checked_lengths
 from reid_core.metrics._products import Packed, can_pack, pack
-from reid_core.metrics._tensors import as_array
+from reid_core.metrics._tensors import array_of
 
 TILE = 512
 """Rows that are copied and multiplied at a time."""
@@ -100,7 +100,7 @@ def buffer(width: int, rows: int = TILE) -> NDArray[np.float32]:
 
 
 def _array_and_lengths(rows: Rows) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    array = np.asarray(as_array(rows.embedding))
+    array = array_of(f"{rows.kind} embeddings", rows.embedding)
     if array.ndim == 2 and len(array) == 0:
         raise UsageError(f"there is no {rows.kind} embedding: its shape is {array.shape}")
     lengths = checked_lengths(rows.kind, array, rows.names)

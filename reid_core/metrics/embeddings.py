@@ -23,6 +23,9 @@ from reid_core.types import RankResult
 
 Progress = Callable[[int, int], None]
 
+_MOST = 1 << 60
+"""Bytes that a memory limit is taken for at most: sums with it are 64-bit numbers."""
+
 
 def rank_metrics_from_embeddings(
     query: ArrayLike,
@@ -82,7 +85,8 @@ def rank_metrics_from_embeddings(
                 "rank_metrics(distance_matrix(query, gallery), ..., protocol='cuhk03')"
             )
         q_pids, g_pids, q_camids, g_camids = (as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
-        if device_of(query=query, gallery=gallery) is not None:
+        device = device_of(query=query, gallery=gallery)
+        if device is not None:
             from reid_core.metrics import _device
 
             there = _device
@@ -91,6 +95,9 @@ def rank_metrics_from_embeddings(
             there.embeddings("gallery", gallery, metric, gallery_names),
         )
         check_widths(*sides)
+        for kind, side in zip(("query", "gallery"), sides):
+            if len(side) == 0:
+                raise UsageError(f"there is no {kind} embedding: its shape is (0, {side.width})")
         budget = bytes_of(memory)
         try:
             counter = there.counter(backend, sides)
@@ -108,6 +115,7 @@ def rank_metrics_from_embeddings(
         refuse_no_match(matches.total, ids, matches.num_junk, int(matches.num_dropped.sum()))
         # With other pieces of work the processes would wait for each other's sums, and for ever.
         facts |= {"memory": budget, "protocol": protocol, "metric": metric, "numbers of an embedding": sides[0].width}
+        facts |= {"where the embeddings are": "in arrays" if device is None else f"on {device.type}"}
         facts |= {"identities and cameras": zlib.crc32(np.concatenate(ids).tobytes())}
     parts, notes = there.count_embeddings(sides, matches, budget, workers, counter, progress)
     ranks = query_ranks(parts, matches, notes["backend"])
@@ -121,8 +129,8 @@ def bytes_of(memory: str | int) -> int:
         UsageError: anything else.
     """
     if isinstance(memory, (int, np.integer)) and not isinstance(memory, bool) and memory > 0:
-        return int(memory)
+        return min(int(memory), _MOST)
     found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d+)?)\s*([kmg]?)(i?)b\s*", str(memory), re.IGNORECASE)
     if not found or float(found[1]) == 0:
         raise UsageError(f"memory must be a number of bytes or a text like 256MB, got {memory!r}")
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmg".index(found[2].lower() or " "))
+    return min(int(float(found[1]) * (1024 if found[3] else 1000) ** " kmg".index(found[2].lower() or " ")), _MOST)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -103,7 +103,7 @@ def _check(k: int, alpha: float, available: int, what: str) -> None:
         raise UsageError(f"k must be a whole number of at least 1, got {k!r}")
     if k > available:
         raise UsageError(f"k must be at most the {available} {what}, got {k}")
-    if not (isinstance(alpha, numbers.Real) and math.isfinite(alpha) and alpha >= 0):
+    if not (isinstance(alpha, numbers.Real) and 0 <= alpha <= sys.float_info.max):
         raise UsageError(f"alpha must be a finite number of at least 0, got {alpha!r}")
 
 
@@ -116,7 +116,7 @@ def _blended(
     alpha: float,
 ) -> NDArray[np.float32]:
     # No more than 1: what rounding adds to a similarity would grow beyond all numbers with a large alpha.
-    weight = (np.clip(similarity, 0, 1).astype(np.float64) ** alpha).astype(np.float32)
+    weight = (np.clip(similarity, 0, 1).astype(np.float64) ** float(alpha)).astype(np.float32)
     blend = np.empty((len(images), images.width), dtype=np.float32)
     for start in range(0, len(images), TILE):
         block = images.tile(start, blend[start : start + TILE])

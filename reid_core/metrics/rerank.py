@@ -39,8 +39,9 @@ def k_reciprocal_rerank(
     """Re-ranked distances: whose neighbours are the same people, as far as that is known without labels.
 
     All images, queries and gallery, are neighbours of each other; junk and distractors too, as nobody would know them
-    apart. Beside the result, some 2 kB an image are needed for k1 = 20, more with more: at worst with the square of k1. Equal to ``rerank_reference.rerank_dense``
-    to 1e-5; neighbours that are equally near, but for the rounding of float32, may change places.
+    apart. Beside the result, some 2 kB an image are needed for k1 = 20, more with more: at worst with the square of k1.
+    Equal to ``rerank_reference.rerank_dense`` to 1e-5; neighbours that are equally near, but for the rounding of float32,
+    may change places.
 
     Args:
         query: (Q, D) real. gallery: (G, D) real; both are taken as unit vectors.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 import eval_lib
 from reid_core.errors import DataError, NumericalError, UsageError
 from reid_core.metrics._products import multiplying_threads
-from reid_core.metrics._tensors import as_array
+from reid_core.metrics._tensors import array_of
 from reid_core.metrics._unit_rows import TILE, Rows, UnitRows, buffer
 from reid_core.metrics.rank import PROTOCOLS
 from reid_core.plugins import closest
@@ -53,7 +54,13 @@ class PairRoc:
             array.setflags(write=False)
 
     def tpr_at(self, fpr: float) -> float:
-        """The largest TPR of any threshold whose FPR is at most ``fpr``; 0 if there is none. Nothing is interpolated."""
+        """The largest TPR of any threshold whose FPR is at most ``fpr``; 0 if there is none. Nothing is interpolated.
+
+        Raises:
+            UsageError: ``fpr`` is no number in [0, 1].
+        """
+        if not (isinstance(fpr, numbers.Real) and 0 <= fpr <= 1):
+            raise UsageError(f"fpr must be a number in [0, 1], got {fpr!r}")
         allowed = int(np.searchsorted(self.fpr, fpr, side="right"))
         return float(self.tpr[allowed - 1]) if allowed else 0.0
 
@@ -213,7 +220,7 @@ class _Pairs:
 
 
 def _integers(name: str, values: ArrayLike, size: int | None = None) -> NDArray[np.int64]:
-    array = np.asarray(as_array(values))
+    array = array_of(name, values)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise UsageError(f"{name} must be whole numbers, one an image, got {array.dtype} {array.shape}")
     if size is not None and len(array) != size:
@@ -224,7 +231,7 @@ def _integers(name: str, values: ArrayLike, size: int | None = None) -> NDArray[
 
 
 def _rows_of(distances: ArrayLike, pairs: _Pairs) -> Blocks:
-    table = np.asarray(as_array(distances))
+    table = array_of("distances", distances)
     if table.shape != (pairs.rows, pairs.columns):
         raise UsageError(f"distances must be ({pairs.rows}, {pairs.columns}) like the pids, got {table.shape}")
     step = max(1, _CELLS // max(pairs.columns, 1))
@@ -235,7 +242,7 @@ def _checked(blocks: Blocks, pairs: _Pairs) -> Iterator[tuple[int, int, NDArray[
     """Blocks of rows with their first; together they must be all queries."""
     start = 0
     for given in blocks():
-        block = np.asarray(as_array(given))
+        block = array_of("distances", given)
         if block.ndim != 2 or block.shape[1] != pairs.columns or block.dtype.kind not in "fiu":
             raise UsageError(
                 f"distances must be real, with {pairs.columns} columns like g_pids, got {block.dtype} {block.shape}"

@@ -174,6 +174,13 @@ def test_no_valid_query_is_an_error_that_says_why(backend):
         eval_lib.single_shot_cmc(DISTMAT, [8, 9], [1, 2, 3], [0, 0], [1, 1, 1], 5)
 
 
+def test_masked_entries_are_not_laid_bare():
+    distances = np.ma.masked_less(DISTMAT, np.max(DISTMAT))
+    with pytest.raises(TypeError, match="distmat has masked entries"):
+        eval_lib.rank_queries(distances, *IDS)
+    assert eval_lib.rank_queries(np.ma.array(DISTMAT), *IDS).mAP == eval_lib.rank_queries(DISTMAT, *IDS).mAP
+
+
 def test_large_identity_numbers_are_kept_apart():
     """2**32 + 1 and 1 are equal in 32 bits, where C's long has them."""
     ranks = eval_lib.rank_queries([[0.1, 0.2]], [2**32 + 1], [1, 2**32 + 1], [0], [2**32, 2**32])

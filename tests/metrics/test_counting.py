@@ -37,6 +37,12 @@ def test_by_hand():
     assert found.num_tied.tolist() == [3, 1, 0] and np.isnan(found.ap[2])
 
 
+def test_a_match_is_not_tied_for_that_of_the_query_before():
+    counts = Counts(np.array([0.5, 0.5], np.float32), np.array([0, 1, 2]))
+    assert counts.add_tile(np.array([[0.5, 0.9], [0.4, 0.9]], np.float32), 2, 0, np.zeros(2, int), np.zeros(2, int))
+    assert scores(counts).num_tied.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("isa", [None] if eval_lib.why_missing() else [None, *_native._load()[0].isas()])
 def test_against_loops(isa, monkeypatch):
     rng = np.random.default_rng(0)

@@ -132,15 +132,16 @@ def test_every_tile_is_multiplied_once(monkeypatch):
 
 
 def test_progress_reaches_its_total():
-    q, g, *ids = problem(6, 800, 1100, 8, 20)
-    for memory in ("256MB", 1):
+    q, g, *ids = problem(6, 1700, 1100, 8, 20)
+    for memory in ("256MB", "16MB", 1):  # with 16 MB a pass with one tile of queries and one with two
         calls: list[tuple[int, int]] = []
 
         def note(done, total, calls=calls):
             calls.append((done, total))
 
-        rank_metrics_from_embeddings(q, g, *ids, memory=memory, progress=note)
-        assert [done for done, _ in calls] == list(range(1, len(calls) + 1)) and calls[-1][0] == calls[-1][1]
+        rank_metrics_from_embeddings(q, g, *ids, memory=memory, threads=2, progress=note)
+        assert [done for done, _ in calls] == list(range(1, len(calls) + 1))
+        assert {total for _, total in calls} == {len(calls)}
 
 
 def test_chunks_hold_as_many_tiles_of_queries_as_memory(monkeypatch):
@@ -162,6 +163,10 @@ def test_chunks_hold_as_many_tiles_of_queries_as_memory(monkeypatch):
     assert cut_queries(matches, 3, 100, 1) == [(0, 1), (1, 2), (2, 3), (3, 4)]
     monkeypatch.setattr(_chunks, "_LEAST", 6 * _MATCH_BYTES)
     assert cut_queries(matches, 3, 100, 1) == [(0, 2), (2, 4)]
+    assert cut_queries(matches, 3, 100, 1, counters=2) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert cut_queries(matches, 1, 100, 2 * each) == [(0, 2), (2, 4)]
+    assert cut_queries(matches, 1, 100, 2 * each, counters=2) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert cut_queries(matches, 1, 100, 2 * (each + 3 * 16), counters=2) == [(0, 2), (2, 4)]
 
 
 def test_matches_of_any_queries_are_those_of_a_search():
@@ -329,6 +334,11 @@ def test_an_interruption_ends_it_soon():
         ({"protocol": "cuhk03"}, UsageError, "distance_matrix"),
         ({"memory": "lots"}, UsageError, "memory must be"),
         ({"memory": 0}, UsageError, "memory must be"),
+        ({"query": [[1, 2], [3]]}, UsageError, "query embeddings cannot be read as an array"),
+        ({"gallery": [[1, 2], [3]]}, UsageError, "gallery embeddings cannot be read as an array"),
+        ({"gallery": np.ma.masked_equal([[1, 2], [3, 4]] * 2, 3)}, UsageError, "gallery embeddings has masked entries"),
+        ({"query": np.ones((0, 2)), "q_pids": [], "query_names": None}, UsageError, r"no query embedding.*\(0, 2\)"),
+        ({"gallery": np.ones((0, 2))}, UsageError, r"no gallery embedding.*\(0, 2\)"),
         ({"memory": "9" * 400 + "GB"}, UsageError, "memory must be"),
         ({"max_rank": 10**13}, UsageError, "max_rank must be at most"),
         ({"metric": None}, UsageError, "unknown distance None"),
@@ -360,3 +370,10 @@ def test_what_does_not_fit_is_named(change, error, words):
 )
 def test_memory_as_people_write_it(text, size):
     assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("memory", ["999999999999GB", 10**30])
+def test_any_amount_of_memory_is_taken(memory):
+    q, g, *ids = problem(11, 10, 20, 4, 3)
+    found, expected = (rank_metrics_from_embeddings(q, g, *ids, memory=room) for room in (memory, "1MB"))
+    np.testing.assert_array_equal(found.ap, expected.ap)

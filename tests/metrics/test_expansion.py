@@ -110,6 +110,8 @@ def test_wrong_arguments():
         (lambda: average_query_expansion(query, gallery, 1, -1.0), "alpha must be a finite number of at least 0"),
         (lambda: database_augmentation(gallery, 1, "x"), "alpha must be a finite number of at least 0, got 'x'"),
         (lambda: database_augmentation(gallery, 1, math.nan), "alpha must be a finite number of at least 0"),
+        (lambda: database_augmentation(gallery, 1, 10**400), "alpha must be a finite number of at least 0"),
+        (lambda: database_augmentation([[1, 2], [3]], 1), "gallery embeddings cannot be read as an array"),
         (lambda: average_query_expansion(query, gallery[:, :2], 1), "query embeddings have 3 numbers, gallery"),
     ]:
         with pytest.raises(UsageError, match=message):

@@ -148,6 +148,8 @@ def test_wrong_input():
         (0, lambda: [np.zeros((2, 4))], r"3 columns like g_pids, got float64 \(2, 4\)"),
         (0, np.zeros((2, 3), complex), "distances must be real"),
         (0, np.full((2, 3), 2**53 + 2), "beyond 2"),
+        (0, [[1, 2, 3], [4]], "distances cannot be read as an array"),
+        (1, [[1], [2, 3]], "q_pids cannot be read as an array"),
         (1, [1.0, 2.0], "q_pids must be whole numbers"),
         (1, np.array([1, 2**64 - 1], np.uint64), "q_pids holds 18446744073709551615, beyond 64-bit"),
         (4, [1, 1], "g_camids has 2 entries, but there are 3 pids"),
@@ -156,6 +158,10 @@ def test_wrong_input():
         table[position] = wrong
         with pytest.raises(UsageError, match=message):
             pair_roc(*table)
+    found = pair_roc([[1.0, 2.0]], [1], [1, 2], [0], [1, 1])
+    for wrong in (np.nan, -0.1, 1.5, "x", None):
+        with pytest.raises(UsageError, match=r"fpr must be a number in \[0, 1\]"):
+            found.tpr_at(wrong)
     with pytest.raises(UsageError, match="unknown protocol 'market'"):
         pair_roc(*good, protocol="market")
     with pytest.raises(UsageError, match="there are 2 gallery embeddings, but 3 pids"):

@@ -100,7 +100,16 @@ def test_every_function_takes_tensors(kind):
     ):
         np.testing.assert_array_equal(call(*given), call(*arrays))
     distances = torch.from_numpy(distance_matrix(*arrays)).requires_grad_()
-    np.testing.assert_array_equal(pair_roc(distances, *ids).tpr, pair_roc(distances.detach().numpy(), *ids).tpr)
+    expected = pair_roc(distances.detach().numpy(), *ids).tpr
+    np.testing.assert_array_equal(pair_roc(distances, *ids).tpr, expected)
+    np.testing.assert_array_equal(pair_roc(lambda: distances.split(7), *ids).tpr, expected)
+
+
+def test_a_tensor_that_is_a_negative_view_is_the_numbers_it_shows():
+    q, g, *_ = problem(2, 20, 30, 12, 4)
+    turned = torch.complex(torch.from_numpy(q), torch.from_numpy(-q)).conj().imag
+    assert turned.is_neg()
+    np.testing.assert_array_equal(distance_matrix(turned, g), distance_matrix(q, g))
 
 
 def test_tensors_that_are_no_arrays_are_named():

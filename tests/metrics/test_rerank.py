@@ -217,6 +217,24 @@ def test_products_of_sparse_matrices_are_cut_where_ctrl_c_can_come_in(monkeypatc
     np.testing.assert_array_equal(small, k_reciprocal_rerank(query, gallery, 8, 3))
 
 
+def test_both_sparse_products_are_cut(monkeypatch):
+    query, gallery = clusters(np.random.default_rng(5), 40, 110)
+    expected = k_reciprocal_rerank(query, gallery)
+    seen, cut = [], _neighbourhoods.row_blocks
+
+    def watched(left, right):
+        seen.append([*cut(left, right)])
+        return seen[-1]
+
+    monkeypatch.setattr(_neighbourhoods, "row_blocks", watched)
+    monkeypatch.setattr(_neighbourhoods, "_WORK", 2000)
+    np.testing.assert_array_equal(k_reciprocal_rerank(query, gallery), expected)
+    assert len(seen) == 2
+    for blocks in seen:  # of several rows each, and none is left out
+        assert 3 < len(blocks) < 150
+        assert [row for rows in blocks for row in range(150)[rows]] == list(range(150))
+
+
 def test_progress_rises_to_its_total():
     query, gallery = clusters(np.random.default_rng(7), 600, 500)
     for run in (k_reciprocal_rerank, lambda *a, **k: list(k_reciprocal_blocks(*a, **k))):

@@ -98,12 +98,14 @@ def test_two_processes_get_the_bits_of_one(memory, where, ticks, tmp_path, monke
 UNLIKE = """
 import sys
 import numpy as np
+import torch
 import torch.distributed as distributed
+from reid_core.metrics import _tensors
 from reid_core.metrics.embeddings import rank_metrics_from_embeddings
 
 distributed.init_process_group("gloo")
 second = distributed.get_rank() == 1
-for what in ("memory", "identities", "nan", "far"):
+for what in ("memory", "identities", "place", "nan", "far"):
     rng = np.random.default_rng(0)
     q, g = rng.normal(size=(900, 4)).astype(np.float32), rng.normal(size=(1100, 4)).astype(np.float32)
     ids, more = [np.arange(900) % 5, np.arange(1100) % 5, np.zeros(900, int), np.ones(1100, int)], {}
@@ -111,6 +113,9 @@ for what in ("memory", "identities", "nan", "far"):
         more["memory"] = "3MB"
     if second and what == "identities":
         ids[1] = (ids[1] + 1) % 5
+    _tensors.WORKS_ON = {"cpu"} if second and what == "place" else set()
+    if what == "place":
+        q, g = torch.from_numpy(q), torch.from_numpy(g)
     if second and what == "nan":
         q[7] = np.nan
     if what == "far":  # too far for float32 from a gallery image that only the second process looks at
@@ -133,6 +138,7 @@ def test_what_fails_in_one_process_is_an_error_in_both():
             "UsageError memory must be the same in all processes, got 3000000 in process 1 and 256000000 in process 0",
         ),
         ("UsageError identities and cameras must be the same",) * 2,
+        ("UsageError where the embeddings are must be the same",) * 2,
         (
             "NumericalError process 1 of 2 stopped: the embedding of query image 7",
             "NumericalError the embedding of query image 7",
