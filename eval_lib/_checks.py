@@ -79,13 +79,13 @@ def distances(distmat: ArrayLike) -> NDArray[Any]:
     """``distmat`` as a 2-d array whose values float32 or float64 hold exactly; floats are not copied.
 
     Raises:
-        TypeError: not real numbers of at most 64 bits. ValueError: not 2-d, without queries, or integers beyond 2**53.
+        TypeError: not real numbers of at most 64 bits. ValueError: not 2-d, without queries or gallery, or integers beyond 2**53.
     """
     array = as_array("distmat", distmat)
     if array.ndim != 2:
         raise ValueError(f"distmat must be (num_query, num_gallery), got shape {array.shape}")
-    if array.shape[0] == 0:
-        raise ValueError(f"distmat has no query: its shape is {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(f"distmat has no {'gallery image' if len(array) else 'query'}: its shape is {array.shape}")
     kind, size = array.dtype.kind, array.dtype.itemsize
     if not (kind in "iub" or (kind == "f" and size <= 8)):
         raise TypeError(f"distmat must be float16, float32 or float64, or integers, got {array.dtype}")

@@ -83,8 +83,8 @@ def _real_type(distmat: Tensor) -> torch.dtype:
     shape = tuple(distmat.shape)
     if distmat.ndim != 2:
         raise ValueError(f"distmat must be (num_query, num_gallery), got shape {shape}")
-    if shape[0] == 0:
-        raise ValueError(f"distmat has no query: its shape is {shape}")
+    if 0 in shape:
+        raise ValueError(f"distmat has no {'gallery image' if len(distmat) else 'query'}: its shape is {shape}")
     if distmat.dtype in _EXACT_IN_FLOAT32:
         return torch.float32
     if distmat.dtype not in _EXACT_IN_FLOAT64:

@@ -116,6 +116,8 @@ def rank_metrics_from_embeddings(
         # With other pieces of work the processes would wait for each other's sums, and for ever.
         facts |= {"memory": budget, "protocol": protocol, "metric": metric, "numbers of an embedding": sides[0].width}
         facts |= {"where the embeddings are": "in arrays" if device is None else f"on {device.type}"}
+        product = _native.product()
+        facts |= {"instruction set of products": -1 if product is None else _native.instruction_set(product)}
         facts |= {"identities and cameras": zlib.crc32(np.concatenate(ids).tobytes())}
     parts, notes = there.count_embeddings(sides, matches, budget, workers, counter, progress)
     ranks = query_ranks(parts, matches, notes["backend"])

@@ -224,7 +224,7 @@ def _integers(name: str, values: ArrayLike, size: int | None = None) -> NDArray[
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise UsageError(f"{name} must be whole numbers, one an image, got {array.dtype} {array.shape}")
     if size is not None and len(array) != size:
-        raise UsageError(f"{name} has {len(array)} entries, but there are {size} pids")
+        raise UsageError(f"{name} has {len(array)} entries and {name[0]}_pids {size}: one of both an image")
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise UsageError(f"{name} holds {int(array.max())}, beyond 64-bit signed integers")
     return array.astype(np.int64)

@@ -152,7 +152,7 @@ def test_wrong_input():
         (1, [[1], [2, 3]], "q_pids cannot be read as an array"),
         (1, [1.0, 2.0], "q_pids must be whole numbers"),
         (1, np.array([1, 2**64 - 1], np.uint64), "q_pids holds 18446744073709551615, beyond 64-bit"),
-        (4, [1, 1], "g_camids has 2 entries, but there are 3 pids"),
+        (4, [1, 1], "g_camids has 2 entries and g_pids 3"),
     ]:
         table = [*good]
         table[position] = wrong
