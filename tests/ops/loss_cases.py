@@ -23,8 +23,8 @@ def labels_of(logits):
 
 def targets_of(logits):
     """A third of them 0; the sum of a row is about 1. Every type holds these numbers."""
-    generator = torch.Generator().manual_seed(5)
-    whole = torch.randint(0, 3, logits.shape, generator=generator)
+    rows, classes = logits.shape
+    whole = (torch.arange(rows)[:, None] * 5 + torch.arange(classes) * 7) % 3
     return (whole * 0.5 ** (logits.shape[1] - 1).bit_length()).to(logits.dtype)
 
 
