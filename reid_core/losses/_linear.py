@@ -1,0 +1,155 @@
+"""Classifier and loss in chunks of classes: logits are made a chunk at a time, once forward and once backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CHUNK_LOGITS = 1 << 19
+"""Logits of one network that a chunk holds unless the caller says otherwise: 2 MiB in float32, in the processor's cache."""
+
+
+class Classifier(NamedTuple):
+    """What makes the logits of one network: ``embeddings @ weight.T + bias``; (B, D), (C, D) and (C,) or None."""
+
+    embeddings: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+
+Chunk = tuple[int, list[Tensor]]
+"""The first class, and the (B, n) logits of every network in float32 or better."""
+
+
+class ChunkedLoss(Protocol):
+    """A loss of K networks over rows of logits that can be worked out a chunk of classes at a time."""
+
+    def sweep(self, chunks: Iterator[Chunk]) -> tuple[list[Tensor], Tensor]:
+        """The losses, (B,) each, and statistics (B, S) that make a gradient of any chunk of logits."""
+
+    def gradients(self, chunk: Chunk, statistics: Tensor, grad_losses: Sequence[Tensor | None]) -> list[Tensor]:
+        """Gradients of the chunk's logits; the logits are not needed any more. None among ``grad_losses`` is zero."""
+
+
+def linear_loss(loss: ChunkedLoss, classifiers: Sequence[Classifier], chunk: int | None) -> list[Tensor]:
+    """The loss of each network, with gradients for embeddings, weights and biases; (B, C) never exists.
+
+    Raises:
+        ValueError: shapes, or ``chunk`` below 1. TypeError: dtypes or devices that differ.
+    """
+    _check(classifiers, chunk)
+    tensors = [tensor for classifier in classifiers for tensor in classifier]
+    rows, classes = len(classifiers[0].embeddings), len(classifiers[0].weight)
+    if chunk is None:
+        chunk = max(64, CHUNK_LOGITS // max(1, rows))
+    losses = _LinearLoss.apply(loss, min(chunk, classes), *tensors)  # type: ignore[no-untyped-call]
+    return list(losses)
+
+
+class _LinearLoss(torch.autograd.Function):
+    """Forward keeps statistics of each row; backward makes each chunk's logits again, and of them its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: ChunkedLoss, chunk: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.loss, ctx.chunk, ctx.dtype = loss, chunk, _product_dtype(tensors[0])
+        losses, statistics = loss.sweep(_chunks(_grouped(tensors), chunk, ctx.dtype))
+        ctx.save_for_backward(statistics, *tensors)
+        return tuple(losses)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_losses: Tensor | None) -> tuple[Tensor | None, ...]:
+        statistics, *tensors = ctx.saved_tensors
+        classifiers = _grouped(tensors)
+        needed = ctx.needs_input_grad[2:]
+        grads: list[Tensor | None] = [
+            _empty_gradient(tensor, i % 3) if need and grad_losses[i // 3] is not None else None
+            for i, (tensor, need) in enumerate(zip(tensors, needed))
+        ]
+        if any(grad is not None for grad in grads):
+            for first, logits in _chunks(classifiers, ctx.chunk, ctx.dtype):
+                grad_logits = ctx.loss.gradients((first, logits), statistics, grad_losses)
+                for k, classifier in enumerate(classifiers):
+                    _add_gradients(classifier, grads[3 * k : 3 * k + 3], grad_logits[k].to(ctx.dtype), first)
+        return None, None, *(
+            grad if grad is None else grad.to(tensor.dtype) for grad, tensor in zip(grads, tensors)
+        )
+
+
+def _grouped(tensors: Sequence[Tensor]) -> list[Classifier]:
+    return [Classifier(*tensors[i : i + 3]) for i in range(0, len(tensors), 3)]
+
+
+def _product_dtype(embeddings: Tensor) -> torch.dtype:
+    """What ``functional.linear`` would multiply in: the tensors' own dtype, or autocast's."""
+    device = embeddings.device.type
+    if torch.is_autocast_enabled(device) and embeddings.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return embeddings.dtype
+
+
+def _chunks(classifiers: Sequence[Classifier], chunk: int, dtype: torch.dtype) -> Iterator[Chunk]:
+    """Logits of each chunk, in its product's dtype first and then in float32 or better, as the losses take them."""
+    embeddings = [classifier.embeddings.to(dtype) for classifier in classifiers]
+    better = torch.promote_types(dtype, torch.float32)
+    for first in range(0, len(classifiers[0].weight), chunk):
+        part = slice(first, first + chunk)
+        logits = []
+        with torch.autocast(embeddings[0].device.type, enabled=False):
+            for inputs, (_, weight, bias) in zip(embeddings, classifiers):
+                shift = None if bias is None else bias[part].to(dtype)
+                logits.append(functional.linear(inputs, weight[part].to(dtype), shift).to(better))
+        yield first, logits
+
+
+def _empty_gradient(tensor: Tensor, place: int) -> Tensor:
+    """Room for a gradient. That of the embeddings is a sum over all chunks: in float64, from 0."""
+    if place == 0:
+        return torch.zeros_like(tensor, dtype=torch.float64, memory_format=torch.contiguous_format)
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+def _add_gradients(classifier: Classifier, grads: Sequence[Tensor | None], grad_logits: Tensor, first: int) -> None:
+    """What a chunk's (B, n) gradient says of embeddings, weight and bias."""
+    part = slice(first, first + grad_logits.shape[1])
+    embeddings, weight, bias = grads
+    with torch.autocast(grad_logits.device.type, enabled=False):
+        if embeddings is not None:
+            embeddings += grad_logits @ classifier.weight[part].to(grad_logits.dtype)
+        if weight is not None:
+            weight[part] = grad_logits.t() @ classifier.embeddings.to(grad_logits.dtype)
+    if bias is not None:
+        bias[part] = grad_logits.sum(dim=0)
+
+
+def _check(classifiers: Sequence[Classifier], chunk: int | None) -> None:
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1 class, got {chunk}")
+    autocast = torch.is_autocast_enabled(classifiers[0].embeddings.device.type)
+    rows, classes = len(classifiers[0].embeddings), len(classifiers[0].weight)
+    tensors = [tensor for classifier in classifiers for tensor in classifier if tensor is not None]
+    for k, (embeddings, weight, bias) in enumerate(classifiers):
+        shapes = f"embeddings {tuple(embeddings.shape)}, weight {tuple(weight.shape)}"
+        shapes += "" if bias is None else f", bias {tuple(bias.shape)}"
+        if embeddings.ndim != 2 or weight.ndim != 2 or embeddings.shape[1] != weight.shape[1]:
+            raise ValueError(f"network {k} has {shapes}; they must be (B, D) and (C, D)")
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise ValueError(f"network {k} has {shapes}; the bias must be (C,)")
+        if (len(embeddings), len(weight)) != (rows, classes):
+            raise ValueError(
+                f"network {k} has {len(embeddings)} embeddings and {len(weight)} classes, network 0 has {rows} and {classes}"
+            )
+    if classes == 0:
+        raise ValueError("there must be at least 1 class, got 0")
+    for tensor in tensors:
+        if not tensor.is_floating_point():
+            raise TypeError(f"embeddings, weight and bias must be floating point, got {tensor.dtype}")
+        if tensor.dtype != tensors[0].dtype and not (autocast and torch.float64 not in (tensor.dtype, tensors[0].dtype)):
+            raise TypeError(f"embeddings, weight and bias must have one dtype, got {tensors[0].dtype} and {tensor.dtype}")
+        if tensor.device != tensors[0].device:
+            raise TypeError(f"embeddings, weight and bias must be on one device: {tensors[0].device}, {tensor.device}")
