@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reid_core.losses._linear import Chunk, Classifier, linear_loss
+from reid_core.losses._partial_softmax import Top, merge_tops, top_of
 
 
 def linear_co_refine_pair_loss(
@@ -59,17 +60,14 @@ class _Summary(NamedTuple):
     """What is known of both networks' rows over the classes so far: (2, B) float64 each, network by network.
 
     Attributes:
-        largest: the largest logit. place: its class, the lowest one of several.
-        log_sum: logarithm of the sum of exponentials relative to ``largest``.
-        at_peer: this network's logit of the class that is the other's ``place``.
+        top: largest logit, its class, log of the sum of exponentials.
+        at_peer: this network's logit of the class that is the other's prediction.
         soft: cross-entropy of the other's probabilities with this network's, both over these classes alone, without the
             classes that this network rules out (logit -inf).
         ruled_out: the other's largest logit over classes that this network rules out; -inf without one.
     """
 
-    largest: Tensor
-    place: Tensor
-    log_sum: Tensor
+    top: Top
     at_peer: Tensor
     soft: Tensor
     ruled_out: Tensor
@@ -77,48 +75,33 @@ class _Summary(NamedTuple):
 
 def _summarize(chunk: Chunk) -> _Summary:
     first, logits = chunk
-    tops = [z.max(dim=1) for z in logits]
-    bases = [top.values.masked_fill(top.values == -torch.inf, 0.0) for top in tops]
-    exps = [(z - base[:, None]).exp_() for z, base in zip(logits, bases)]
-    sums = [e.sum(dim=1) for e in exps]
-    soft, ruled_out = [], []
-    for z, base, peer, peer_exps, peer_sum in zip(logits, bases, logits[::-1], exps[::-1], sums[::-1]):
+    top, exps, bases = top_of(first, logits)
+    soft, ruled_out, at_peer = [], [], []
+    for k, (z, peer, peer_exps) in enumerate(zip(logits, logits[::-1], exps[::-1])):
         none = z == -torch.inf
-        below = (base[:, None] - z).masked_fill_(none, 0.0).mul_(peer_exps).sum(dim=1)
+        below = (bases[k][:, None] - z).masked_fill_(none, 0.0).mul_(peer_exps).sum(dim=1)
+        peer_sum = peer_exps.sum(dim=1)
         soft.append(below / peer_sum.masked_fill(peer_sum == 0, 1.0))
         ruled_out.append(peer.masked_fill(~none, -torch.inf).amax(dim=1))
-    log_sum = torch.stack(sums).double().log()
-    return _Summary(
-        torch.stack([top.values for top in tops]).double(),
-        torch.stack([top.indices for top in tops]).double() + first,
-        log_sum,
-        torch.stack([z.gather(1, top.indices[:, None])[:, 0] for z, top in zip(logits, tops[::-1])]).double(),
-        torch.stack(soft).double() + log_sum,
-        torch.stack(ruled_out).double(),
-    )
+        at_peer.append(z.gather(1, top.place[1 - k, :, None].long() - first)[:, 0])
+    at, within, ruled = (torch.stack(values).double() for values in (at_peer, soft, ruled_out))
+    return _Summary(top, at, within + top.log_sum, ruled)
 
 
 def _merge(parts: Sequence[_Summary]) -> _Summary:
     """The summary of all classes from those of some and of the rest.
 
-    Cross-entropy of all = sum over parts of the peer's probability of the part, times the cross-entropy within the part plus
-    what the part's own probability lacks: log-sum of all less log-sum of the part. No term is negative, so none cancels.
+    The cross-entropy of all is a sum over the parts: the other network's probability of the part, times the cross-entropy
+    within the part plus what this network's part lacks.
     """
-    largest, place, log_sum, at_peer, soft, ruled_out = (torch.stack(values) for values in zip(*parts))
-    best = largest.argmax(dim=0, keepdim=True)  # the first of the largest, or the first NaN
-    top = largest.gather(0, best)
-    empty = largest == -torch.inf
-    share = (largest - top + log_sum).exp().masked_fill(empty, 0.0)
-    total = share.sum(dim=0)
-    lack = (top - largest) + (total.log() - log_sum)
-    peer_share = (share / total.masked_fill(total == 0, 1.0)).flip(1)
+    tops, at_peer, soft, ruled_out = zip(*parts)
+    merged = merge_tops(tops)
+    within = torch.stack(soft).masked_fill(torch.stack([top.largest for top in tops]) == -torch.inf, 0.0)
     return _Summary(
-        top[0],
-        place.gather(0, best)[0],
-        total.log(),
-        at_peer.gather(0, best.flip(1))[0],
-        (peer_share * (soft + lack).masked_fill(empty, 0.0)).sum(dim=0),
-        ruled_out.amax(dim=0),
+        merged.top,
+        torch.stack(at_peer).gather(0, merged.best.flip(1))[0],
+        (merged.share.flip(1) * (within + merged.lack)).sum(dim=0),
+        torch.stack(ruled_out).amax(dim=0),
     )
 
 
@@ -136,14 +119,14 @@ class _Pair:
         known = _summarize(chunk)
         for chunk in chunks:
             known = _merge([known, _summarize(chunk)])
-        hard = known.log_sum + (known.largest - known.at_peer)
+        largest, places, log_sum = known.top
+        hard = log_sum + (largest - known.at_peer)
         # A class that the other gives probability 0 (in the logits' precision) contributes 0, whatever this network says.
-        ruled_out = (known.ruled_out - (known.largest + known.log_sum).flip(0)).to(dtype).exp() > 0
-        soft = known.soft.masked_fill(ruled_out, torch.inf)
-        losses = self.hard_weight(known.place) * hard + self.soft_weight * soft
-        losses = losses.masked_fill((known.largest == -torch.inf).any(dim=0), torch.nan).to(dtype)
-        statistics = torch.stack([known.largest, known.log_sum, known.place], dim=2)
-        return list(losses.unbind()), statistics.transpose(0, 1).flatten(1)
+        impossible = (known.ruled_out - (largest + log_sum).flip(0)).to(dtype).exp() > 0
+        soft = known.soft.masked_fill(impossible, torch.inf)
+        losses = self.hard_weight(places) * hard + self.soft_weight * soft
+        losses = losses.masked_fill((largest == -torch.inf).any(dim=0), torch.nan).to(dtype)
+        return list(losses.unbind()), torch.stack([largest, log_sum, places]).permute(2, 1, 0).flatten(1)
 
     def hard_weight(self, places: Tensor) -> Tensor:
         """(B,) weights of the hard term, from the (2, B) predictions."""
