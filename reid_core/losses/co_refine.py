@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from reid_core.losses.self_refine import at_least_float32
+from reid_core.losses._arguments import at_least_float32, check_alike
 
 
 def co_refine_loss(
@@ -22,16 +22,18 @@ def co_refine_loss(
 
     Args:
         logits: (B, C) float, before softmax.
-        peer_logits: (B, C) float, the other network's; detached here, it only teaches.
+        peer_logits: (B, C) of the same type, the other network's, detached: it only teaches.
         soft_weight: weight of the soft term (mu), at least 0.
         agree_weight, disagree_weight: weights of the hard term, at least 0.
 
     Returns:
-        (B,) float32 or better. The caller takes the mean over all B samples, also when some weights are 0.
-        The soft term is a cross-entropy: at least the peer's entropy, not 0, where both agree exactly.
+        (B,) float32, float64 for float64 logits. The caller takes the mean over all B samples, also when some weights
+        are 0. The soft term is a cross-entropy: at least the peer's entropy, not 0, where both agree exactly. Ties of
+        the largest logit go to the lowest class. A row with NaN has the loss NaN.
 
     Raises:
-        ValueError: shapes differ, or a weight is negative.
+        ValueError: shapes or devices differ, there is no class, the peer requires a gradient, or a weight is negative.
+        TypeError: logits are not of one floating point type.
 
     Reference:
         M. Ye et al., "Collaborative Refining for Person Re-Identification With Label Noise",
@@ -41,17 +43,46 @@ def co_refine_loss(
         the hard term is masked a sample at a time; theirs is averaged before the mask, which scales the
         whole batch's loss, disagreeing samples included, by the agreement rate.
     """
-    if logits.shape != peer_logits.shape:
-        raise ValueError(f"logits {tuple(logits.shape)} and peer_logits {tuple(peer_logits.shape)} must agree in shape")
+    check_alike("logits", logits, "peer_logits", peer_logits)
+    if peer_logits.requires_grad:
+        raise ValueError(
+            "peer_logits require a gradient, but the peer only teaches: pass peer_logits.detach(), or let both learn "
+            "with co_refine_pair_loss"
+        )
     for name, weight in (("soft", soft_weight), ("agree", agree_weight), ("disagree", disagree_weight)):
         if not weight >= 0.0:
             raise ValueError(f"{name}_weight must be at least 0, got {weight}")
     dtype = at_least_float32(logits)
-    peer_probs = functional.softmax(peer_logits.detach(), dim=1, dtype=dtype)
+    peer_probs = functional.softmax(peer_logits, dim=1, dtype=dtype)
     log_probs = functional.log_softmax(logits, dim=1, dtype=dtype)
-    taught = peer_logits.detach().argmax(dim=1)
+    taught = peer_logits.argmax(dim=1)
     agree = (logits.detach().argmax(dim=1) == taught).to(dtype)
     hard = functional.nll_loss(log_probs, taught, reduction="none")
     # A class the peer gives probability 0 contributes 0 even where this network's log-probability is -inf.
     soft = -(peer_probs * log_probs.masked_fill(peer_probs == 0, 0.0)).sum(dim=1)
     return (agree_weight * agree + disagree_weight * (1 - agree)) * hard + soft_weight * soft
+
+
+def co_refine_pair_loss(
+    logits_a: Tensor,
+    logits_b: Tensor,
+    soft_weight: float = 1.0,
+    agree_weight: float = 1.0,
+    disagree_weight: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """``co_refine_loss`` of each network with the other, detached here, as its teacher.
+
+    Args:
+        logits_a, logits_b: (B, C) float of one type, before softmax.
+        soft_weight, agree_weight, disagree_weight: at least 0.
+
+    Returns:
+        Two of (B,), as ``co_refine_loss`` gives them: the loss of the first network, whose gradient reaches ``logits_a``
+        alone, and of the second.
+
+    Raises:
+        ValueError, TypeError: as ``co_refine_loss``.
+    """
+    check_alike("logits_a", logits_a, "logits_b", logits_b)
+    weights = soft_weight, agree_weight, disagree_weight
+    return co_refine_loss(logits_a, logits_b.detach(), *weights), co_refine_loss(logits_b, logits_a.detach(), *weights)

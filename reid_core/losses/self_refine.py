@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
+
+from reid_core.losses._arguments import at_least_float32, check_labels, check_logits, check_share
 
 
 def label_refine_loss(logits: Tensor, labels: Tensor, confidence: float) -> Tensor:
@@ -16,25 +17,22 @@ def label_refine_loss(logits: Tensor, labels: Tensor, confidence: float) -> Tens
         confidence: the weight of the network's own prediction (lambda), in [0, 1].
 
     Returns:
-        (B,) float32 or better. The prediction carries no gradient, its log-probability does. Ties of the
-        largest logit go to the lowest class.
+        (B,) float32, float64 for float64 logits. The prediction carries no gradient, its log-probability does. Ties of
+        the largest logit go to the lowest class. A row with NaN has the loss NaN.
 
     Raises:
-        ValueError: ``confidence`` lies outside [0, 1].
+        ValueError: ``confidence`` lies outside [0, 1], shapes or devices do not fit, or, on the CPU, a label lies
+            outside [0, C).
+        TypeError: logits are not floating point numbers, or labels not int64.
 
     Reference:
         M. Ye et al., "Collaborative Refining for Person Re-Identification With Label Noise",
         IEEE Transactions on Image Processing 31, 2022, eq. for progressive self label refining.
     """
-    if not 0.0 <= confidence <= 1.0:
-        raise ValueError(f"confidence must lie in [0, 1], got {confidence}")
+    check_share("confidence", confidence)
+    check_logits(logits)
+    check_labels(logits, labels)
     log_probs = functional.log_softmax(logits, dim=1, dtype=at_least_float32(logits))
-    prediction = log_probs.detach().argmax(dim=1)
     given = functional.nll_loss(log_probs, labels, reduction="none")
-    own = functional.nll_loss(log_probs, prediction, reduction="none")
+    own = functional.nll_loss(log_probs, logits.detach().argmax(dim=1), reduction="none")
     return (1.0 - confidence) * given + confidence * own
-
-
-def at_least_float32(logits: Tensor) -> torch.dtype:
-    """Softmax and logarithms of half precision logits are computed in float32."""
-    return torch.promote_types(logits.dtype, torch.float32)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from reid_core.losses.co_refine import co_refine_loss
+from reid_core.losses.co_refine import co_refine_pair_loss
 from reid_core.methods._plan import Plan
 from reid_core.methods._switch import ready_to_switch
 from reid_core.methods.self_refine import SelfRefine
@@ -40,22 +40,18 @@ class CoRefine:
 
     def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
         """Mean co-refining loss of both networks, each with the other as its constant teacher."""
-        losses, rows, given = [], [], []
-        for k, output in enumerate(outputs):
-            peer = outputs[1 - k].logits
-            loss = co_refine_loss(output.logits, peer, self.soft_weight, self.agree_weight, self.disagree_weight)
-            losses.append(loss.mean())
-            rows.append(loss.detach())
-            with torch.no_grad():
-                given.append(functional.cross_entropy(output.logits.float(), batch.labels, reduction="none"))
-        predictions = [output.logits.detach().argmax(dim=1) for output in outputs]
+        first, second = (output.logits for output in outputs)
+        pair = co_refine_pair_loss(first, second, self.soft_weight, self.agree_weight, self.disagree_weight)
+        with torch.no_grad():
+            given = [functional.cross_entropy(z.float(), batch.labels, reduction="none") for z in (first, second)]
+            predictions = [z.argmax(dim=1) for z in (first, second)]
         records = {
-            "loss": torch.stack(rows),
+            "loss": torch.stack([loss.detach() for loss in pair]),
             "given_loss": torch.stack(given),
             "refined_label": torch.stack(predictions[::-1]),
             "selected": predictions[0] == predictions[1],
         }
-        return StepResult(losses, records)
+        return StepResult([loss.mean() for loss in pair], records)
 
     def start_epoch(self, epoch: int) -> None:
         """Nothing changes from epoch to epoch."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reid_core.losses.co_refine import co_refine_loss
+from reid_core.losses.co_refine import co_refine_loss, co_refine_pair_loss
 from reid_core.losses.self_refine import label_refine_loss
 
 Z1 = torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64)
@@ -76,13 +76,40 @@ def test_self_gradient_is_probability_minus_targets():
     torch.testing.assert_close(logits.grad, logits.detach().softmax(1) - 0.6 * one_hot - 0.4 * own)
 
 
-def test_core_gradient_reaches_the_learner_only():
-    logits, peer = random_logits().requires_grad_(), random_logits(seed=1).requires_grad_()
-    co_refine_loss(logits, peer, soft_weight=0.7).sum().backward()
+def core_gradient(logits, peer, soft):
     p, q = logits.detach().softmax(1), peer.detach().softmax(1)
-    taught = functional.one_hot(peer.detach().argmax(1), 5)
-    torch.testing.assert_close(logits.grad, (p - taught) + 0.7 * (p - q))
-    assert peer.grad is None
+    return p - functional.one_hot(peer.detach().argmax(1), 5) + soft * (p - q)
+
+
+def test_core_gradient_is_probability_minus_what_the_peer_teaches():
+    logits, peer = random_logits().requires_grad_(), random_logits(seed=1)
+    co_refine_loss(logits, peer, soft_weight=0.7).sum().backward()
+    torch.testing.assert_close(logits.grad, core_gradient(logits, peer, 0.7))
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (0.5, 1, 0.25)])
+def test_the_pair_is_both_directions(weights):
+    a, b = random_logits(), random_logits(seed=1)
+    a[:3] = b[:3] + 0.5
+    first, second = co_refine_pair_loss(a, b, *weights)
+    torch.testing.assert_close(first, slow_core(a, b, *weights))
+    torch.testing.assert_close(second, slow_core(b, a, *weights))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_each_loss_of_the_pair_reaches_its_own_network_and_can_go_backward_alone(order):
+    pair = random_logits().requires_grad_(), random_logits(seed=1).requires_grad_()
+    losses = co_refine_pair_loss(*pair, soft_weight=0.7)
+    for k in order:
+        losses[k].sum().backward()
+        torch.testing.assert_close(pair[k].grad, core_gradient(pair[k], pair[1 - k], 0.7))
+    torch.testing.assert_close(pair[order[0]].grad, core_gradient(pair[order[0]], pair[order[1]], 0.7))
+
+
+def test_the_second_of_the_pair_may_never_go_backward():
+    a, b = random_logits().requires_grad_(), random_logits(seed=1).requires_grad_()
+    co_refine_pair_loss(a, b)[0].sum().backward()
+    assert b.grad is None or not b.grad.any()
 
 
 def test_gradcheck():
@@ -154,10 +181,70 @@ def test_an_impossible_class_that_the_peer_rules_out_too_is_no_nan():
     assert torch.isfinite(co_refine_loss(logits, logits)).all()
 
 
+def test_an_empty_batch_has_an_empty_loss_and_no_gradient():
+    a, b = torch.zeros(0, 5, requires_grad=True), torch.zeros(0, 5, requires_grad=True)
+    losses = [*co_refine_pair_loss(a, b), label_refine_loss(a, torch.zeros(0, dtype=torch.int64), 0.5)]
+    for loss in losses:
+        assert loss.shape == (0,)
+    sum(loss.sum() for loss in losses).backward()
+    assert a.grad.shape == b.grad.shape == (0, 5)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_nan_stays_in_its_row(which):
+    pair = [random_logits(), random_logits(seed=1)]
+    pair[which][2, 3] = torch.nan
+    for loss in (*co_refine_pair_loss(*pair), co_refine_loss(*pair, soft_weight=0.0, disagree_weight=0.0)):
+        assert loss.isnan().tolist() == [row == 2 for row in range(7)]
+    loss = label_refine_loss(pair[which], torch.arange(7) % 5, 0.5)
+    assert loss.isnan().tolist() == [row == 2 for row in range(7)]
+
+
+def test_the_own_prediction_is_the_largest_logit_where_log_probabilities_round_to_a_tie():
+    logits = torch.zeros(1, 1000)
+    logits[0, 500] = 1e-7
+    label_refine_loss(logits.requires_grad_(), torch.tensor([0]), 1.0).backward()
+    assert logits.grad[0, 500] < -0.9 < logits.grad[0, 0]
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"confidence must lie in \[0, 1\], got 1.5"):
         label_refine_loss(Z1, torch.tensor([0]), 1.5)
     with pytest.raises(ValueError, match=r"\(1, 3\).*\(1, 2\)"):
         co_refine_loss(Z1, Z2[:, :2])
-    with pytest.raises(ValueError, match="disagree_weight must be at least 0, got -1"):
-        co_refine_loss(Z1, Z2, disagree_weight=-1.0)
+    with pytest.raises(ValueError, match=r"logits_a \(1, 3\) and logits_b \(1, 2\)"):
+        co_refine_pair_loss(Z1, Z2[:, :2])
+    with pytest.raises(TypeError, match="float64.*float32"):
+        co_refine_loss(Z1, Z2.float())
+    with pytest.raises(ValueError, match="on cpu.*on meta"):
+        co_refine_pair_loss(Z1, Z2.to("meta"))
+    with pytest.raises(ValueError, match=r"at least one class, got \(1, 0\)"):
+        co_refine_loss(Z1[:, :0], Z2[:, :0])
+    for weight in (-1.0, math.nan):
+        with pytest.raises(ValueError, match=f"disagree_weight must be at least 0, got {weight}"):
+            co_refine_loss(Z1, Z2, disagree_weight=weight)
+    with pytest.raises(ValueError, match="peer_logits require a gradient"):
+        co_refine_loss(Z1, Z2.clone().requires_grad_())
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "words"),
+    [
+        (torch.tensor([0, 3]), ValueError, r"labels must lie in \[0, 3\), got 3 at row 1"),
+        (torch.tensor([-1, 0]), ValueError, r"labels must lie in \[0, 3\), got -1 at row 0"),
+        (torch.tensor([0]), ValueError, r"labels must be \(2,\) for logits \(2, 3\), got \(1,\)"),
+        (torch.tensor([[0], [1]]), ValueError, r"labels must be \(2,\).*got \(2, 1\)"),
+        (torch.tensor([0.0, 1.0]), TypeError, "labels must be int64, got torch.float32"),
+        (torch.zeros(2, dtype=torch.int64, device="meta"), ValueError, "labels are on meta, logits on cpu"),
+    ],
+)
+def test_bad_labels_are_named(labels, error, words):
+    with pytest.raises(error, match=words):
+        label_refine_loss(torch.zeros(2, 3), labels, 0.5)
+
+
+def test_logits_that_are_none_are_named():
+    with pytest.raises(TypeError, match="logits must be floating point numbers, got torch.int64"):
+        label_refine_loss(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), 0.5)
+    with pytest.raises(ValueError, match=r"logits must be \(B, C\) with at least one class, got \(3,\)"):
+        label_refine_loss(torch.zeros(3), torch.zeros(3, dtype=torch.int64), 0.5)
