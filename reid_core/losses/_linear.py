@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -29,25 +29,33 @@ class ChunkedLoss(Protocol):
     """A loss of K networks over rows of logits that can be worked out a chunk of classes at a time."""
 
     def sweep(self, chunks: Iterator[Chunk]) -> tuple[list[Tensor], Tensor]:
-        """The losses, (B,) each, and statistics (B, S) that make a gradient of any chunk of logits."""
+        """The losses, (B,) each, and (K, B, 3) statistics: all that a gradient of any chunk needs to know of the others."""
 
     def gradients(self, chunk: Chunk, statistics: Tensor, grad_losses: Sequence[Tensor | None]) -> list[Tensor]:
         """Gradients of the chunk's logits; the logits are not needed any more. None among ``grad_losses`` is zero."""
 
 
 def linear_loss(loss: ChunkedLoss, classifiers: Sequence[Classifier], chunk: int | None) -> list[Tensor]:
-    """The loss of each network, with gradients for embeddings, weights and biases; (B, C) never exists.
+    """The (B,) loss of each network, with gradients for embeddings, weights and biases; (B, C) never exists.
 
     Raises:
-        ValueError: shapes, or ``chunk`` below 1. TypeError: dtypes or devices that differ.
+        ValueError: shapes or devices that do not fit, no class, ``chunk`` below 1. TypeError: types that differ.
     """
-    _check(classifiers, chunk)
+    check_classifiers(classifiers)
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1 class, got {chunk}")
     tensors = [tensor for classifier in classifiers for tensor in classifier]
     rows, classes = len(classifiers[0].embeddings), len(classifiers[0].weight)
     if chunk is None:
         chunk = max(64, CHUNK_LOGITS // max(1, rows))
-    losses = _LinearLoss.apply(loss, min(chunk, classes), *tensors)  # type: ignore[no-untyped-call]
+    losses = _LinearLoss.apply(loss, min(chunk, classes), *tensors)
     return list(losses)
+
+
+def stand_in(classifier: Classifier) -> Tensor:
+    """What has shape, type and device of the logits and takes no memory, for checks that ask for logits."""
+    check_classifiers([classifier])
+    return classifier.embeddings.new_empty(()).expand(len(classifier.embeddings), len(classifier.weight))
 
 
 class _LinearLoss(torch.autograd.Function):
@@ -62,8 +70,12 @@ class _LinearLoss(torch.autograd.Function):
         return tuple(losses)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_losses: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "a loss in chunks of classes has no second derivative (create_graph=True asks for one); take the plain form "
+                "on functional.linear(embeddings, weight, bias) for that"
+            )
         statistics, *tensors = ctx.saved_tensors
         classifiers = _grouped(tensors)
         needed = ctx.needs_input_grad[2:]
@@ -76,9 +88,7 @@ class _LinearLoss(torch.autograd.Function):
                 grad_logits = ctx.loss.gradients((first, logits), statistics, grad_losses)
                 for k, classifier in enumerate(classifiers):
                     _add_gradients(classifier, grads[3 * k : 3 * k + 3], grad_logits[k].to(ctx.dtype), first)
-        return None, None, *(
-            grad if grad is None else grad.to(tensor.dtype) for grad, tensor in zip(grads, tensors)
-        )
+        return None, None, *(grad if grad is None else grad.to(tensor.dtype) for grad, tensor in zip(grads, tensors))
 
 
 def _grouped(tensors: Sequence[Tensor]) -> list[Classifier]:
@@ -127,29 +137,31 @@ def _add_gradients(classifier: Classifier, grads: Sequence[Tensor | None], grad_
         bias[part] = grad_logits.sum(dim=0)
 
 
-def _check(classifiers: Sequence[Classifier], chunk: int | None) -> None:
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1 class, got {chunk}")
-    autocast = torch.is_autocast_enabled(classifiers[0].embeddings.device.type)
-    rows, classes = len(classifiers[0].embeddings), len(classifiers[0].weight)
-    tensors = [tensor for classifier in classifiers for tensor in classifier if tensor is not None]
-    for k, (embeddings, weight, bias) in enumerate(classifiers):
+def check_classifiers(classifiers: Sequence[Classifier]) -> None:
+    """Raise unless all fit together: embeddings (B, D), weight (C, D), bias (C,) or None, of one type on one device."""
+    first = classifiers[0].embeddings
+    autocast = first.dtype != torch.float64 and torch.is_autocast_enabled(first.device.type)
+    for embeddings, weight, bias in classifiers:
         shapes = f"embeddings {tuple(embeddings.shape)}, weight {tuple(weight.shape)}"
-        shapes += "" if bias is None else f", bias {tuple(bias.shape)}"
-        if embeddings.ndim != 2 or weight.ndim != 2 or embeddings.shape[1] != weight.shape[1]:
-            raise ValueError(f"network {k} has {shapes}; they must be (B, D) and (C, D)")
+        if embeddings.dim() != 2 or weight.dim() != 2 or embeddings.shape[1] != weight.shape[1]:
+            raise ValueError(f"embeddings must be (B, D) and the weight (C, D), got {shapes}")
+        if len(weight) == 0:
+            raise ValueError(f"there must be at least one class, got {shapes}")
         if bias is not None and bias.shape != weight.shape[:1]:
-            raise ValueError(f"network {k} has {shapes}; the bias must be (C,)")
-        if (len(embeddings), len(weight)) != (rows, classes):
+            raise ValueError(f"the bias must be ({len(weight)},), one a class, got {tuple(bias.shape)} for {shapes}")
+        if (len(embeddings), len(weight)) != (len(first), len(classifiers[0].weight)):
             raise ValueError(
-                f"network {k} has {len(embeddings)} embeddings and {len(weight)} classes, network 0 has {rows} and {classes}"
+                f"networks must agree in images and classes: {len(first)} and {len(classifiers[0].weight)} in the first, "
+                f"{len(embeddings)} and {len(weight)} in the second"
             )
-    if classes == 0:
-        raise ValueError("there must be at least 1 class, got 0")
-    for tensor in tensors:
-        if not tensor.is_floating_point():
-            raise TypeError(f"embeddings, weight and bias must be floating point, got {tensor.dtype}")
-        if tensor.dtype != tensors[0].dtype and not (autocast and torch.float64 not in (tensor.dtype, tensors[0].dtype)):
-            raise TypeError(f"embeddings, weight and bias must have one dtype, got {tensors[0].dtype} and {tensor.dtype}")
-        if tensor.device != tensors[0].device:
-            raise TypeError(f"embeddings, weight and bias must be on one device: {tensors[0].device}, {tensor.device}")
+        for name, tensor in (("embeddings", embeddings), ("the weight", weight), ("the bias", bias)):
+            if tensor is None:
+                continue
+            if not tensor.is_floating_point():
+                raise TypeError(f"{name} must be floating point numbers, got {tensor.dtype}")
+            if tensor.dtype != first.dtype and not (autocast and tensor.dtype != torch.float64):
+                raise TypeError(f"{name} ({tensor.dtype}) and embeddings ({first.dtype}) must agree in type")
+            if tensor.device != first.device:
+                raise ValueError(
+                    f"{name} (on {tensor.device}) and embeddings (on {first.device}) must be on one device"
+                )

@@ -64,3 +64,17 @@ def merge_tops(tops: Sequence[Top]) -> Merged:
         parts / total.masked_fill(total == 0, 1.0),
         ((top - largest) + (total.log() - log_sum)).masked_fill(empty, 0.0),
     )
+
+
+def statistics_of(top: Top) -> Tensor:
+    """(K, B, 3) float64: largest logit, log of the sum, class of the largest. All that a gradient needs of a row."""
+    return torch.stack([top.largest, top.log_sum, top.place], dim=2)
+
+
+def add_at(table: Tensor, column: Tensor, values: Tensor) -> None:
+    """Add (B,) ``values`` to the (B, n) ``table`` in place, one a row, at those columns that lie in it."""
+    width = table.shape[1]
+    outside = (column < 0) | (column >= width)
+    table.scatter_add_(
+        1, column.clamp(0, width - 1)[:, None], values.masked_fill(outside, 0.0).to(table.dtype)[:, None]
+    )

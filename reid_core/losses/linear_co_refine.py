@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reid_core.losses._linear import Chunk, Classifier, linear_loss
-from reid_core.losses._partial_softmax import Top, merge_tops, top_of
+from reid_core.losses._partial_softmax import Top, add_at, merge_tops, statistics_of, top_of
 
 
 def linear_co_refine_pair_loss(
@@ -107,7 +107,7 @@ def _merge(parts: Sequence[_Summary]) -> _Summary:
 
 @dataclass(frozen=True)
 class _Pair:
-    """``ChunkedLoss`` of both networks. Statistics: largest logit, log of the sum, prediction of each, (B, 6)."""
+    """``ChunkedLoss`` of both networks."""
 
     soft_weight: float
     agree_weight: float
@@ -126,7 +126,7 @@ class _Pair:
         soft = known.soft.masked_fill(impossible, torch.inf)
         losses = self.hard_weight(places) * hard + self.soft_weight * soft
         losses = losses.masked_fill((largest == -torch.inf).any(dim=0), torch.nan).to(dtype)
-        return list(losses.unbind()), torch.stack([largest, log_sum, places]).permute(2, 1, 0).flatten(1)
+        return list(losses.unbind()), statistics_of(known.top)
 
     def hard_weight(self, places: Tensor) -> Tensor:
         """(B,) weights of the hard term, from the (2, B) predictions."""
@@ -137,20 +137,18 @@ class _Pair:
         """``grad * (weight * (p - onehot(peer's prediction)) + soft_weight * (p - p of the peer))``."""
         first, logits = chunk
         dtype = logits[0].dtype
-        largest, log_sum, places = statistics.unflatten(1, (2, 3)).unbind(dim=2)
-        weight = self.hard_weight(places.t())
+        largest, log_sum, places = statistics.unbind(dim=2)
+        hard_weight = self.hard_weight(places)
         probs = [
             z.sub_(top[:, None]).exp_().mul_(scale[:, None])
-            for z, top, scale in zip(logits, largest.to(dtype).unbind(1), (-log_sum).exp().to(dtype).unbind(1))
+            for z, top, scale in zip(logits, largest.to(dtype), (-log_sum).exp().to(dtype))
         ]
-        grads = []
+        found = []
         for k, grad in enumerate(grad_losses):
             if grad is None:
-                grads.append(torch.zeros_like(probs[k]))
+                found.append(torch.zeros_like(probs[k]))
                 continue
-            own, soft, hard = ((grad * value).to(dtype)[:, None] for value in (weight + self.soft_weight, self.soft_weight, weight))
-            column = places[:, 1 - k, None].long() - first
-            here = (column >= 0) & (column < probs[k].shape[1])
-            grads.append((probs[k] * own).addcmul_(probs[1 - k], soft, value=-1))
-            grads[k].scatter_add_(1, column.clamp(0, probs[k].shape[1] - 1), (-hard).masked_fill(~here, 0.0))
-        return grads
+            own, soft = (grad * (hard_weight + self.soft_weight)).to(dtype), (grad * self.soft_weight).to(dtype)
+            found.append((probs[k] * own[:, None]).addcmul_(probs[1 - k], soft[:, None], value=-1))
+            add_at(found[k], places[1 - k].long() - first, -grad * hard_weight)
+        return found

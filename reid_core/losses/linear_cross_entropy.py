@@ -9,8 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reid_core.losses._linear import Chunk, Classifier, linear_loss
-from reid_core.losses._partial_softmax import Top, merge_tops, top_of
+from reid_core.losses._arguments import check_labels, check_share
+from reid_core.losses._linear import Chunk, Classifier, linear_loss, stand_in
+from reid_core.losses._partial_softmax import Top, add_at, merge_tops, statistics_of, top_of
+from reid_core.losses.balanced_softmax import prior_shift
 
 
 def linear_cross_entropy(
@@ -38,11 +40,8 @@ def linear_cross_entropy(
         ValueError: shapes that do not fit, a label or ``smoothing`` out of range (labels are looked at on the CPU
             alone; elsewhere the loss is NaN), ``chunk`` below 1. TypeError: dtypes or devices that differ.
     """
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"smoothing must lie in [0, 1], got {smoothing}")
-    _check_labels(labels, embeddings, weight)
-    loss = _OneNetwork(labels, 1.0, 0.0, smoothing, len(weight))
-    return linear_loss(loss, [Classifier(embeddings, weight, bias)], chunk)[0]
+    check_share("smoothing", smoothing)
+    return _one_network(Classifier(embeddings, weight, bias), labels, 1.0, 0.0, smoothing, None, chunk)
 
 
 def linear_label_refine_loss(
@@ -69,25 +68,53 @@ def linear_label_refine_loss(
         M. Ye et al., "Collaborative Refining for Person Re-Identification With Label Noise",
         IEEE Transactions on Image Processing 31, 2022, eq. for progressive self label refining.
     """
-    if not 0.0 <= confidence <= 1.0:
-        raise ValueError(f"confidence must lie in [0, 1], got {confidence}")
-    _check_labels(labels, embeddings, weight)
-    loss = _OneNetwork(labels, 1.0 - confidence, confidence, 0.0, len(weight))
-    return linear_loss(loss, [Classifier(embeddings, weight, bias)], chunk)[0]
+    check_share("confidence", confidence)
+    return _one_network(Classifier(embeddings, weight, bias), labels, 1.0 - confidence, confidence, 0.0, None, chunk)
 
 
-def _check_labels(labels: Tensor, embeddings: Tensor, weight: Tensor) -> None:
-    if labels.dtype != torch.int64:
-        raise TypeError(f"labels must be int64, got {labels.dtype}")
-    if labels.shape != embeddings.shape[:1]:
-        raise ValueError(f"labels {tuple(labels.shape)} must be (B,), one for each of embeddings {tuple(embeddings.shape)}")
-    if labels.device != embeddings.device:
-        raise TypeError(f"labels are on {labels.device}, embeddings on {embeddings.device}")
-    if labels.device.type == "cpu":
-        outside = ((labels < 0) | (labels >= len(weight))).nonzero()
-        if len(outside):
-            row = int(outside[0])
-            raise ValueError(f"labels must lie in [0, {len(weight)}), got {int(labels[row])} at row {row}")
+def linear_balanced_softmax_loss(
+    embeddings: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    class_counts: Tensor,
+    tau: float = 1.0,
+    smoothing: float = 0.0,
+    *,
+    chunk: int | None = None,
+) -> Tensor:
+    """``balanced_softmax_loss`` of ``functional.linear(embeddings, weight, bias)`` without ever holding (B, C).
+
+    Args:
+        class_counts, tau: as in ``balanced_softmax_loss``. All others as in ``linear_cross_entropy``.
+
+    Returns:
+        (B,) float32 or better, as ``linear_cross_entropy`` does.
+
+    Raises:
+        ValueError, TypeError: what ``balanced_softmax_loss`` and ``linear_cross_entropy`` refuse.
+
+    Reference:
+        J. Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, eq. 4.
+    """
+    check_share("smoothing", smoothing)
+    classifier = Classifier(embeddings, weight, bias)
+    shift = prior_shift(stand_in(classifier), class_counts, tau)
+    return _one_network(classifier, labels, 1.0, 0.0, smoothing, shift, chunk)
+
+
+def _one_network(
+    classifier: Classifier,
+    labels: Tensor,
+    given_weight: float,
+    own_weight: float,
+    smoothing: float,
+    shift: Tensor | None,
+    chunk: int | None,
+) -> Tensor:
+    check_labels(stand_in(classifier), labels)
+    loss = _CrossEntropy(labels, given_weight, own_weight, smoothing, shift, len(classifier.weight))
+    return linear_loss(loss, [classifier], chunk)[0]
 
 
 class _Summary(NamedTuple):
@@ -106,41 +133,17 @@ class _Summary(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _OneNetwork:
-    """``(1 - smoothing) * (given * CE(labels) + own * CE(prediction)) + smoothing * mean over classes of CE``.
-
-    Statistics: largest logit, log of the sum, prediction, (B, 3).
+class _CrossEntropy:
+    """``ChunkedLoss`` of logits z + shift with given labels, own prediction and all classes alike:
+    ``(1 - smoothing) * (given_weight * CE(labels) + own_weight * CE(prediction)) + smoothing * mean over classes of CE``.
     """
 
     labels: Tensor
-    given: float
-    own: float
+    given_weight: float
+    own_weight: float
     smoothing: float
+    shift: Tensor | None
     classes: int
-
-    def _column(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
-        """(B, 1) places of the labels in the chunk, and whether they are there."""
-        width = chunk[1][0].shape[1]
-        column = self.labels[:, None] - chunk[0]
-        return column.clamp(0, width - 1), (column >= 0) & (column < width)
-
-    def _summarize(self, chunk: Chunk) -> _Summary:
-        first, (logits,) = chunk
-        top, _, (base,) = top_of(first, [logits])
-        column, here = self._column(chunk)
-        at_label = logits.gather(1, column).double().masked_fill(~here, torch.nan).t()
-        spread = torch.zeros_like(top.largest)
-        if self.smoothing:
-            spread = (base[:, None] - logits).sum(dim=1).double()[None] + logits.shape[1] * top.log_sum
-        return _Summary(top, at_label, spread, logits.shape[1])
-
-    def _merge(self, one: _Summary, other: _Summary) -> _Summary:
-        merged = merge_tops([one.top, other.top])
-        at_label = torch.where(one.at_label.isnan(), other.at_label, one.at_label)
-        spread = one.all_classes + other.all_classes
-        if self.smoothing:
-            spread = spread + one.classes * merged.lack[0] + other.classes * merged.lack[1]
-        return _Summary(merged.top, at_label, spread, one.classes + other.classes)
 
     def sweep(self, chunks: Iterator[Chunk]) -> tuple[list[Tensor], Tensor]:
         """See ``ChunkedLoss``."""
@@ -149,29 +152,50 @@ class _OneNetwork:
         known = self._summarize(chunk)
         for chunk in chunks:
             known = self._merge(known, self._summarize(chunk))
-        (largest,), (place,), (log_sum,) = known.top
-        loss = (1 - self.smoothing) * (
-            self.given * (log_sum + (largest - known.at_label[0])) + self.own * (log_sum + (largest - largest))
-        )
+        largest, _, log_sum = known.top
+        labelled = log_sum + (largest - known.at_label)
+        loss = (1 - self.smoothing) * (self.given_weight * labelled + self.own_weight * log_sum)
         if self.smoothing:
-            loss = loss + self.smoothing / self.classes * known.all_classes[0]
-        return [loss.to(dtype)], torch.stack([largest, log_sum, place], dim=1)
+            loss = loss + self.smoothing / self.classes * known.all_classes
+        loss = loss.masked_fill(largest == -torch.inf, torch.nan)
+        return [loss[0].to(dtype)], statistics_of(known.top)
 
     def gradients(self, chunk: Chunk, statistics: Tensor, grad_losses: Sequence[Tensor | None]) -> list[Tensor]:
-        """See ``ChunkedLoss``."""
-        first, (logits,) = chunk
+        """``grad * (all * p - given * onehot(label) - own * onehot(prediction) - smoothing / C)``."""
+        first, (logits,) = self._shifted(chunk)
         dtype = logits.dtype
-        (grad,) = grad_losses
-        assert grad is not None
-        largest, log_sum, place = statistics.unbind(dim=1)
-        sharp = 1 - self.smoothing
-        scale = grad * (-log_sum).exp() * (sharp * (self.given + self.own) + self.smoothing)
-        grads = logits.sub_(largest.to(dtype)[:, None]).exp_().mul_(scale.to(dtype)[:, None])
+        largest, log_sum, place = statistics[0].unbind(dim=1)
+        grad = torch.zeros_like(largest) if grad_losses[0] is None else grad_losses[0].double()
+        given, own = (1 - self.smoothing) * self.given_weight, (1 - self.smoothing) * self.own_weight
+        scale = grad * (given + own + self.smoothing) * (-log_sum).exp()
+        found = logits.sub_(largest.to(dtype)[:, None]).exp_().mul_(scale.to(dtype)[:, None])
         if self.smoothing:
-            grads -= (grad * (self.smoothing / self.classes)).to(dtype)[:, None]
-        column, here = self._column(chunk)
-        grads.scatter_add_(1, column, (-sharp * self.given * grad.to(dtype))[:, None].masked_fill(~here, 0.0))
-        column = place[:, None].long() - first
-        here = (column >= 0) & (column < grads.shape[1])
-        column = column.clamp(0, grads.shape[1] - 1)
-        return [grads.scatter_add_(1, column, (-sharp * self.own * grad.to(dtype))[:, None].masked_fill(~here, 0.0))]
+            found -= (grad * (self.smoothing / self.classes)).to(dtype)[:, None]
+        add_at(found, self.labels - first, -given * grad)
+        add_at(found, place.long() - first, -own * grad)
+        return [found]
+
+    def _shifted(self, chunk: Chunk) -> Chunk:
+        first, (logits,) = chunk
+        return chunk if self.shift is None else (first, [logits.add_(self.shift[first : first + logits.shape[1]])])
+
+    def _summarize(self, chunk: Chunk) -> _Summary:
+        first, (logits,) = self._shifted(chunk)
+        width = logits.shape[1]
+        top, _, (base,) = top_of(first, [logits])
+        column = self.labels[:, None] - first
+        here = (column >= 0) & (column < width)
+        at_label = logits.gather(1, column.clamp(0, width - 1)).double().masked_fill(~here, torch.nan).t()
+        all_classes = torch.zeros_like(top.largest)
+        if self.smoothing:
+            own = top.log_sum.masked_fill(top.largest == -torch.inf, 0.0)
+            all_classes = (base[:, None] - logits).sum(dim=1).double() + width * own
+        return _Summary(top, at_label, all_classes, width)
+
+    def _merge(self, known: _Summary, new: _Summary) -> _Summary:
+        merged = merge_tops([known.top, new.top])
+        at_label = torch.where(known.at_label.isnan(), new.at_label, known.at_label)
+        all_classes = known.all_classes + new.all_classes
+        if self.smoothing:
+            all_classes = all_classes + known.classes * merged.lack[0] + new.classes * merged.lack[1]
+        return _Summary(merged.top, at_label, all_classes, known.classes + new.classes)
