@@ -35,6 +35,7 @@ class ChunkedLoss(Protocol):
         """Gradients of the chunk's logits; the logits are not needed any more. None among ``grad_losses`` is zero."""
 
 
+@torch.compiler.disable
 def linear_loss(loss: ChunkedLoss, classifiers: Sequence[Classifier], chunk: int | None) -> list[Tensor]:
     """The (B,) loss of each network, with gradients for embeddings, weights and biases; (B, C) never exists.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reid_core.losses._linear import Chunk, Classifier, linear_loss
 from reid_core.losses._partial_softmax import Top, add_at, merge_tops, statistics_of, top_of
+from reid_core.ops import use_native
 
 
 def linear_co_refine_pair_loss(
@@ -25,6 +26,7 @@ def linear_co_refine_pair_loss(
     disagree_weight: float = 1.0,
     *,
     chunk: int | None = None,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """``co_refine_pair_loss`` of ``functional.linear(embeddings, weight, bias)`` without ever holding (B, C).
 
@@ -34,6 +36,7 @@ def linear_co_refine_pair_loss(
         soft_weight, agree_weight, disagree_weight: as in ``co_refine_loss``.
         chunk: how many classes at a time; None: as many as keep a chunk's logits within the cache. The result does
             not depend on it but for rounding.
+        backend: what works on a chunk's logits: ``auto``, ``native`` or ``torch``, as in ``co_refine_pair_loss``.
 
     Returns:
         The (B,) losses of both networks, in float32 or better; each has gradients for its own embeddings, weight and
@@ -51,8 +54,9 @@ def linear_co_refine_pair_loss(
     for name, value in (("soft", soft_weight), ("agree", agree_weight), ("disagree", disagree_weight)):
         if not value >= 0.0:
             raise ValueError(f"{name}_weight must be at least 0, got {value}")
+    native = use_native(embeddings_a.device.type, backend)
     pair = [Classifier(embeddings_a, weight_a, bias_a), Classifier(embeddings_b, weight_b, bias_b)]
-    loss_a, loss_b = linear_loss(_Pair(soft_weight, agree_weight, disagree_weight), pair, chunk)
+    loss_a, loss_b = linear_loss(_Pair(soft_weight, agree_weight, disagree_weight, native), pair, chunk)
     return loss_a, loss_b
 
 
@@ -88,6 +92,20 @@ def _summarize(chunk: Chunk) -> _Summary:
     return _Summary(top, at, within + top.log_sum, ruled)
 
 
+def _summarize_native(chunk: Chunk) -> _Summary:
+    """The same by the compiled op, which gives the cross-entropies unless one is infinite or NaN."""
+    first, logits = chunk
+    *soft, statistics = torch.ops.reid_core.co_refine_pair(*logits, 1.0, 0.0, 0.0)
+    within = torch.stack(soft).double()
+    if not bool(within.isfinite().all()):
+        return _summarize(chunk)
+    largest, log_sum, place = statistics.unbind(dim=2)
+    at_peer = torch.stack([z.gather(1, place[1 - k, :, None].long())[:, 0] for k, z in enumerate(logits)])
+    return _Summary(
+        Top(largest, place + first, log_sum), at_peer.double(), within, torch.full_like(largest, -torch.inf)
+    )
+
+
 def _merge(parts: Sequence[_Summary]) -> _Summary:
     """The summary of all classes from those of some and of the rest.
 
@@ -112,13 +130,15 @@ class _Pair:
     soft_weight: float
     agree_weight: float
     disagree_weight: float
+    native: bool
 
     def sweep(self, chunks: Iterator[Chunk]) -> tuple[list[Tensor], Tensor]:
         chunk = next(chunks)
         dtype = chunk[1][0].dtype
-        known = _summarize(chunk)
+        summarize = _summarize_native if self.native else _summarize
+        known = summarize(chunk)
         for chunk in chunks:
-            known = _merge([known, _summarize(chunk)])
+            known = _merge([known, summarize(chunk)])
         largest, places, log_sum = known.top
         hard = log_sum + (largest - known.at_peer)
         # A class that the other gives probability 0 (in the logits' precision) contributes 0, whatever this network says.
@@ -137,6 +157,8 @@ class _Pair:
         """``grad * (weight * (p - onehot(peer's prediction)) + soft_weight * (p - p of the peer))``."""
         first, logits = chunk
         dtype = logits[0].dtype
+        if self.native:
+            return self._native_gradients(chunk, statistics, grad_losses)
         largest, log_sum, places = statistics.unbind(dim=2)
         hard_weight = self.hard_weight(places)
         probs = [
@@ -152,3 +174,15 @@ class _Pair:
             found.append((probs[k] * own[:, None]).addcmul_(probs[1 - k], soft[:, None], value=-1))
             add_at(found[k], places[1 - k].long() - first, -grad * hard_weight)
         return found
+
+    def _native_gradients(self, chunk: Chunk, statistics: Tensor, grad_losses: Sequence[Tensor | None]) -> list[Tensor]:
+        first, (a, b) = chunk
+        here = statistics - statistics.new_tensor(
+            [0.0, 0.0, first]
+        )  # a prediction outside the chunk is no column of it
+        weights = self.soft_weight, self.agree_weight, self.disagree_weight
+        backward = torch.ops.reid_core.co_refine_backward
+        return [
+            torch.zeros_like(a) if grad is None else backward(grad, own, peer, here, k, *weights)
+            for k, (grad, own, peer) in enumerate(zip(grad_losses, (a, b), (b, a)))
+        ]

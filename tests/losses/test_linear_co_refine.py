@@ -1,5 +1,7 @@
 """CORE's loss from embeddings and classifiers equals the plain form on their logits, whatever the chunks."""
 
+import functools
+
 import pytest
 import torch
 from linear_help import CHUNKS, SHAPES, classifier, exact_classifier, logits_of, outcome
@@ -7,8 +9,15 @@ from linear_help import CHUNKS, SHAPES, classifier, exact_classifier, logits_of,
 from reid_core.losses import _linear
 from reid_core.losses.co_refine import co_refine_pair_loss
 from reid_core.losses.linear_co_refine import linear_co_refine_pair_loss
+from reid_core.ops import why_missing
 
 INF = torch.inf
+BUILT = pytest.mark.skipif(bool(why_missing()), reason=f"no ops: {why_missing()}")
+
+
+@pytest.fixture(params=["python", pytest.param("native", marks=BUILT)])
+def pair_loss(request):
+    return functools.partial(linear_co_refine_pair_loss, backend=request.param)
 
 
 def plain(leaves, *weights):
@@ -21,26 +30,26 @@ def pair(rows, classes, width, **options):
 
 @pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equals_the_plain_form_for_any_chunk(shape, chunk):
+def test_equals_the_plain_form_for_any_chunk(pair_loss, shape, chunk):
     leaves = pair(*shape)
     weights = (0.7, 1.5, 0.25)
     torch.testing.assert_close(
-        outcome(linear_co_refine_pair_loss(*leaves, *weights, chunk=chunk), leaves),
+        outcome(pair_loss(*leaves, *weights, chunk=chunk), leaves),
         outcome(plain(leaves, *weights), leaves),
     )
 
 
-def test_answer_by_hand():
+def test_answer_by_hand(pair_loss):
     """The worked example: logits (2, 1, 0) and (1, 3, 0), made by classifiers whose weights are the logits."""
     one = torch.ones(1, 1, dtype=torch.float64)
     a, b = (torch.tensor([row], dtype=torch.float64).t() for row in ([2.0, 1.0, 0.0], [1.0, 3.0, 0.0]))
     for chunk in (1, 2, 3):
-        loss_a, loss_b = linear_co_refine_pair_loss(one, a, None, one, b, None, chunk=chunk)
+        loss_a, loss_b = pair_loss(one, a, None, one, b, None, chunk=chunk)
         assert loss_a.item() == pytest.approx(2.743027, abs=1e-6) and loss_b.item() == pytest.approx(3.940266, abs=1e-6)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_gradcheck(bias):
+def test_gradcheck(pair_loss, bias):
     leaves = pair(3, 5, 2, bias=bias)
     given = [t for t in leaves if t is not None]
 
@@ -49,7 +58,7 @@ def test_gradcheck(bias):
         if not bias:
             full = [*full[:2], None, *full[2:], None]
         # Each loss's own network alone: the other teaches, and its gradient is not the derivative.
-        return linear_co_refine_pair_loss(*full, 0.5, 1.0, 0.2, chunk=2)
+        return pair_loss(*full, 0.5, 1.0, 0.2, chunk=2)
 
     for k in (0, 1):
         half = len(given) // 2
@@ -63,23 +72,23 @@ def test_gradcheck(bias):
         assert torch.autograd.gradcheck(loss, tuple(given[own]))
 
 
-def test_each_loss_reaches_its_own_network_only():
+def test_each_loss_reaches_its_own_network_only(pair_loss):
     leaves = pair(3, 9, 2)
     for k in (0, 1):
-        loss = linear_co_refine_pair_loss(*leaves, chunk=4)[k]
+        loss = pair_loss(*leaves, chunk=4)[k]
         grads = torch.autograd.grad(loss.sum(), leaves, allow_unused=True)
         for i, grad in enumerate(grads):
             assert (grad is not None and bool(grad.any())) == (i // 3 == k)
 
 
-def test_frozen_tensors_get_no_gradient_and_cost_no_product(monkeypatch):
+def test_frozen_tensors_get_no_gradient_and_cost_no_product(pair_loss, monkeypatch):
     leaves = pair(3, 9, 2)
     for i in (1, 2, 3, 4, 5):
         leaves[i].requires_grad_(False)
     made = []
     real = _linear._empty_gradient
     monkeypatch.setattr(_linear, "_empty_gradient", lambda *args: made.append(args) or real(*args))
-    (loss, other) = linear_co_refine_pair_loss(*leaves, chunk=4)
+    (loss, other) = pair_loss(*leaves, chunk=4)
     (grad,) = torch.autograd.grad(loss.sum() + other.sum(), [leaves[0]])
     (expected,) = torch.autograd.grad(plain(leaves)[0].sum(), [leaves[0]])
     torch.testing.assert_close(grad, expected)
@@ -87,11 +96,11 @@ def test_frozen_tensors_get_no_gradient_and_cost_no_product(monkeypatch):
 
 
 @pytest.mark.parametrize("chunk", [1, 50, 751])
-def test_float32_to_a_millionth_at_huge_logits(chunk):
+def test_float32_to_a_millionth_at_huge_logits(pair_loss, chunk):
     """Products of whole numbers are exact in float32, so all that is left is what the loss itself rounds."""
     leaves = exact_classifier(7, 751, 5, seed=1) + exact_classifier(7, 751, 5, seed=2)
     assert logits_of(leaves[:3]).abs().max() > 3000
-    found = outcome(linear_co_refine_pair_loss(*leaves, chunk=chunk), leaves)
+    found = outcome(pair_loss(*leaves, chunk=chunk), leaves)
     doubles = [t.detach().double().requires_grad_() for t in leaves]
     expected = outcome(plain(doubles), doubles)
     for loss, exact in zip(found[:2], expected[:2]):
@@ -101,19 +110,19 @@ def test_float32_to_a_millionth_at_huge_logits(chunk):
         torch.testing.assert_close(grad.double(), exact, rtol=1e-5, atol=1e-6 * 10.5 * 64 * 8)
 
 
-def test_a_hundred_thousand_classes_cost_no_digits():
+def test_a_hundred_thousand_classes_cost_no_digits(pair_loss):
     leaves = [t.detach() for t in exact_classifier(2, 100_000, 3, seed=1) + exact_classifier(2, 100_000, 3, seed=2)]
     small = [t / 256 for t in leaves]  # still exact, and thousands of classes count
     for given in (leaves, small):
-        found = linear_co_refine_pair_loss(*given, chunk=4096)
+        found = pair_loss(*given, chunk=4096)
         for loss, exact in zip(found, plain([t.double() for t in given])):
             assert ((loss - exact).abs() <= 1e-6 * exact.abs().clamp_min(1)).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_multiplies_in_it_and_computes_in_float32(dtype):
+def test_half_precision_multiplies_in_it_and_computes_in_float32(pair_loss, dtype):
     leaves = pair(4, 33, 3, dtype=dtype)
-    found, expected = outcome(linear_co_refine_pair_loss(*leaves, chunk=8), leaves), outcome(plain(leaves), leaves)
+    found, expected = outcome(pair_loss(*leaves, chunk=8), leaves), outcome(plain(leaves), leaves)
     assert found[0].dtype == torch.float32 and found[2].dtype == dtype
     torch.testing.assert_close(found[:2], expected[:2])
     atol = (
@@ -122,11 +131,11 @@ def test_half_precision_multiplies_in_it_and_computes_in_float32(dtype):
     torch.testing.assert_close(found[2:], expected[2:], rtol=torch.finfo(dtype).eps * 2, atol=atol)
 
 
-def test_autocast_multiplies_as_linear_does():
+def test_autocast_multiplies_as_linear_does(pair_loss):
     leaves = pair(4, 33, 3, dtype=torch.float32)
     leaves[0] = leaves[0].detach().bfloat16().requires_grad_()  # what a layer before would have given
     with torch.autocast("cpu", torch.bfloat16):
-        losses, expected = linear_co_refine_pair_loss(*leaves, chunk=8), plain(leaves)
+        losses, expected = pair_loss(*leaves, chunk=8), plain(leaves)
     found = outcome(losses, leaves)
     assert found[0].dtype == torch.float32 and [g.dtype for g in found[2:4]] == [torch.bfloat16, torch.float32]
     expected = outcome(expected, leaves)
@@ -135,28 +144,26 @@ def test_autocast_multiplies_as_linear_does():
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 8])
-def test_impossible_classes(chunk):
+def test_impossible_classes(pair_loss, chunk):
     """Logits -inf through the bias: counted only where the other network thinks the class possible at all."""
     leaves = [t.detach() for t in pair(4, 8, 2)]
     for biases in ({2: [0, 1, 2], 5: [0, 1, 2]}, {2: [5, 6, 7], 5: [5, 6, 7]}, {2: [3]}, {5: [0, 7]}, {2: range(8)}):
         tensors = [t.clone() for t in leaves]
         for i, classes in biases.items():
             tensors[i][list(classes)] = -INF
-        torch.testing.assert_close(
-            linear_co_refine_pair_loss(*tensors, chunk=chunk), plain(tensors), equal_nan=True, msg=str(biases)
-        )
+        torch.testing.assert_close(pair_loss(*tensors, chunk=chunk), plain(tensors), equal_nan=True, msg=str(biases))
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 4])
 @pytest.mark.parametrize("gap", [-60.0, -200.0])
-def test_an_impossible_class_counts_by_the_peers_probability_over_all_classes(chunk, gap):
+def test_an_impossible_class_counts_by_the_peers_probability_over_all_classes(pair_loss, chunk, gap):
     """Class 1 is ruled out by network a. Within its chunk the other finds it likely, over all classes e^gap: 0 in float32
     or not."""
     one = torch.ones(1, 1)
     a = torch.tensor([[0.5], [-INF], [0.25], [1.0]])
     b = torch.tensor([[gap], [gap], [0.0], [0.5]])
     found, expected = (
-        linear_co_refine_pair_loss(one, a, None, one, b, None, chunk=chunk),
+        pair_loss(one, a, None, one, b, None, chunk=chunk),
         co_refine_pair_loss(a.t(), b.t()),
     )
     assert bool(torch.isinf(expected[0])) == (gap == -60.0)
@@ -165,53 +172,53 @@ def test_an_impossible_class_counts_by_the_peers_probability_over_all_classes(ch
 
 @pytest.mark.parametrize("chunk", [1, 3, 8])
 @pytest.mark.parametrize("value", [torch.nan, INF])
-def test_nan_and_inf_stay_in_their_row(value, chunk):
+def test_nan_and_inf_stay_in_their_row(pair_loss, value, chunk):
     leaves = pair(4, 8, 2)
     with torch.no_grad():
         leaves[0][2, 0] = value
-    found, expected = linear_co_refine_pair_loss(*leaves, chunk=chunk), plain(leaves)
+    found, expected = pair_loss(*leaves, chunk=chunk), plain(leaves)
     torch.testing.assert_close(found, expected, equal_nan=True)
     assert found[0].isnan().tolist() == found[1].isnan().tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5])
-def test_ties_go_to_the_lowest_class_across_chunks(chunk):
+def test_ties_go_to_the_lowest_class_across_chunks(pair_loss, chunk):
     one = torch.ones(1, 1, dtype=torch.float64)
     a = torch.tensor([[0.0], [1.0], [1.0], [0.5], [1.0]], dtype=torch.float64)
     b = torch.tensor([[0.0], [0.0], [2.0], [0.0], [2.0]], dtype=torch.float64)
-    found = linear_co_refine_pair_loss(one, a, None, one, b, None, 0.0, 1.0, 3.0, chunk=chunk)
+    found = pair_loss(one, a, None, one, b, None, 0.0, 1.0, 3.0, chunk=chunk)
     torch.testing.assert_close(found, co_refine_pair_loss(a.t(), b.t(), 0.0, 1.0, 3.0))
 
 
-def test_strided_inputs():
+def test_strided_inputs(pair_loss):
     leaves = [t.detach() for t in pair(4, 9, 3)]
     strided = [t.t().contiguous().t() if t.dim() == 2 else torch.stack([t, t], dim=1)[:, 0] for t in leaves]
     strided = [t.requires_grad_() for t in strided]
     plain_leaves = [t.requires_grad_() for t in leaves]
     torch.testing.assert_close(
-        outcome(linear_co_refine_pair_loss(*strided, chunk=4), strided), outcome(plain(plain_leaves), plain_leaves)
+        outcome(pair_loss(*strided, chunk=4), strided), outcome(plain(plain_leaves), plain_leaves)
     )
 
 
-def test_an_empty_batch_gives_empty_losses_and_zero_gradients():
+def test_an_empty_batch_gives_empty_losses_and_zero_gradients(pair_loss):
     leaves = pair(0, 9, 2)
-    losses = linear_co_refine_pair_loss(*leaves, chunk=4)
+    losses = pair_loss(*leaves, chunk=4)
     assert [loss.shape for loss in losses] == [(0,), (0,)]
     grads = torch.autograd.grad(sum(loss.sum() for loss in losses), leaves)
     assert [grad.shape for grad in grads] == [t.shape for t in leaves] and not any(grad.any() for grad in grads)
 
 
-def test_a_second_derivative_is_refused():
+def test_a_second_derivative_is_refused(pair_loss):
     leaves = pair(3, 9, 2)
     with pytest.raises(RuntimeError, match="has no second derivative"):
-        torch.autograd.grad(linear_co_refine_pair_loss(*leaves)[0].sum(), leaves[:1], create_graph=True)
+        torch.autograd.grad(pair_loss(*leaves)[0].sum(), leaves[:1], create_graph=True)
 
 
-def test_works_inside_a_compiled_function():
+def test_works_inside_a_compiled_function(pair_loss):
     leaves = pair(3, 33, 2)
 
     def total(*tensors):
-        loss_a, loss_b = linear_co_refine_pair_loss(*(t * 2 for t in tensors), chunk=8)
+        loss_a, loss_b = pair_loss(*(t * 2 for t in tensors), chunk=8)
         return (loss_a + loss_b).sum() * 3
 
     compiled = torch.compile(total, backend="aot_eager")
@@ -219,7 +226,7 @@ def test_works_inside_a_compiled_function():
     torch.testing.assert_close(torch.autograd.grad(compiled(*leaves), leaves), expected)
 
 
-def test_it_never_holds_all_logits():
+def test_it_never_holds_all_logits(pair_loss):
     """The largest tensor made has a chunk's size, or a gradient's."""
     leaves = pair(8, 5000, 2)
     largest = 0
@@ -234,7 +241,7 @@ def test_it_never_holds_all_logits():
             return found
 
     with Watch():
-        loss_a, loss_b = linear_co_refine_pair_loss(*leaves, chunk=100)
+        loss_a, loss_b = pair_loss(*leaves, chunk=100)
         (loss_a.sum() + loss_b.sum()).backward()
     assert largest <= 5000 * 3
 
@@ -259,14 +266,14 @@ def test_it_never_holds_all_logits():
         ({8: float("nan")}, ValueError, "disagree_weight must be at least 0, got nan"),
     ],
 )
-def test_bad_arguments_are_named(change, error, message):
+def test_bad_arguments_are_named(pair_loss, change, error, message):
     arguments = [torch.zeros(3, 2), torch.zeros(9, 2), torch.zeros(9)] * 2 + [1.0, 1.0, 1.0]
     for place, value in change.items():
         arguments[place] = value
     with pytest.raises(error, match=message):
-        linear_co_refine_pair_loss(*arguments)
+        pair_loss(*arguments)
 
 
-def test_a_chunk_of_no_class_is_refused():
+def test_a_chunk_of_no_class_is_refused(pair_loss):
     with pytest.raises(ValueError, match="chunk must be at least 1 class, got 0"):
-        linear_co_refine_pair_loss(*[torch.zeros(3, 2), torch.zeros(9, 2), None] * 2, chunk=0)
+        pair_loss(*[torch.zeros(3, 2), torch.zeros(9, 2), None] * 2, chunk=0)
