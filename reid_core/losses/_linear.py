@@ -35,7 +35,6 @@ class ChunkedLoss(Protocol):
         """Gradients of the chunk's logits; the logits are not needed any more. None among ``grad_losses`` is zero."""
 
 
-@torch.compiler.disable
 def linear_loss(loss: ChunkedLoss, classifiers: Sequence[Classifier], chunk: int | None) -> list[Tensor]:
     """The (B,) loss of each network, with gradients for embeddings, weights and biases; (B, C) never exists.
 
@@ -49,8 +48,7 @@ def linear_loss(loss: ChunkedLoss, classifiers: Sequence[Classifier], chunk: int
     rows, classes = len(classifiers[0].embeddings), len(classifiers[0].weight)
     if chunk is None:
         chunk = max(64, CHUNK_LOGITS // max(1, rows))
-    losses = _LinearLoss.apply(loss, min(chunk, classes), *tensors)
-    return list(losses)
+    return list(_apply(loss, min(chunk, classes), *tensors))
 
 
 def stand_in(classifier: Classifier) -> Tensor:
@@ -90,6 +88,9 @@ class _LinearLoss(torch.autograd.Function):
                 for k, classifier in enumerate(classifiers):
                     _add_gradients(classifier, grads[3 * k : 3 * k + 3], grad_logits[k].to(ctx.dtype), first)
         return None, None, *(grad if grad is None else grad.to(tensor.dtype) for grad, tensor in zip(grads, tensors))
+
+
+_apply = torch.compiler.disable(_LinearLoss.apply)  # type: ignore[no-untyped-call]  # it would write out every chunk
 
 
 def _grouped(tensors: Sequence[Tensor]) -> list[Classifier]:
