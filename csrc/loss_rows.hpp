@@ -73,9 +73,9 @@ std::int64_t first_place(const Real* values, std::int64_t size, const Wanted& wa
     constexpr std::int64_t block = 64;
     std::int64_t j = 0;
     for (; j + block <= size; j += block) {
-        bool found = false;
-        for (std::int64_t i = 0; i < block; ++i) found |= wanted(widen(values[j + i]));
-        if (found) break;
+        std::int32_t found = 0;
+        for (std::int64_t i = 0; i < block; ++i) found += wanted(widen(values[j + i]));
+        if (found > 0) break;
     }
     while (j < size && !wanted(widen(values[j]))) ++j;
     return j;
