@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from reid_core.types import Classifier
+
 CHUNK_LOGITS = 1 << 19
 """Logits of one network that a chunk holds unless the caller says otherwise: 2 MiB in float32, in the processor's cache."""
 
-
-class Classifier(NamedTuple):
-    """What makes the logits of one network: ``embeddings @ weight.T + bias``; (B, D), (C, D) and (C,) or None."""
-
-    embeddings: Tensor
-    weight: Tensor
-    bias: Tensor | None
-
+LEAST_CHUNK = 256
+"""Classes of a chunk at least, however many images there are: products of fewer columns are slow."""
 
 Chunk = tuple[int, list[Tensor]]
 """The first class, and the (B, n) logits of every network in float32 or better."""
@@ -41,20 +37,32 @@ def linear_loss(loss: ChunkedLoss, classifiers: Sequence[Classifier], chunk: int
     Raises:
         ValueError: shapes or devices that do not fit, no class, ``chunk`` below 1. TypeError: types that differ.
     """
-    check_classifiers(classifiers)
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1 class, got {chunk}")
     tensors = [tensor for classifier in classifiers for tensor in classifier]
-    rows, classes = len(classifiers[0].embeddings), len(classifiers[0].weight)
+    return list(_apply(loss, _chunk_size(classifiers, chunk), *tensors))
+
+
+def _chunk_size(classifiers: Sequence[Classifier], chunk: int | None) -> int:
+    check_classifiers(classifiers)
     if chunk is None:
-        chunk = max(64, CHUNK_LOGITS // max(1, rows))
-    return list(_apply(loss, min(chunk, classes), *tensors))
+        return max(LEAST_CHUNK, CHUNK_LOGITS // max(1, len(classifiers[0].features)))
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1 class, got {chunk}")
+    return chunk
 
 
 def stand_in(classifier: Classifier) -> Tensor:
     """What has shape, type and device of the logits and takes no memory, for checks that ask for logits."""
     check_classifiers([classifier])
-    return classifier.embeddings.new_empty(()).expand(len(classifier.embeddings), len(classifier.weight))
+    return classifier.features.new_empty(()).expand(len(classifier.features), len(classifier.weight))
+
+
+def linear_statistics(
+    loss: ChunkedLoss, classifiers: Sequence[Classifier], chunk: int | None
+) -> tuple[list[Tensor], Tensor]:
+    """Losses and (K, B, 3) statistics without gradients, in one sweep."""
+    with torch.no_grad():
+        dtype = _product_dtype(classifiers[0].features)
+        return loss.sweep(_chunks(classifiers, _chunk_size(classifiers, chunk), dtype))
 
 
 class _LinearLoss(torch.autograd.Function):
@@ -107,7 +115,7 @@ def _product_dtype(embeddings: Tensor) -> torch.dtype:
 
 def _chunks(classifiers: Sequence[Classifier], chunk: int, dtype: torch.dtype) -> Iterator[Chunk]:
     """Logits of each chunk, in its product's dtype first and then in float32 or better, as the losses take them."""
-    embeddings = [classifier.embeddings.to(dtype) for classifier in classifiers]
+    embeddings = [classifier.features.to(dtype) for classifier in classifiers]
     better = torch.promote_types(dtype, torch.float32)
     for first in range(0, len(classifiers[0].weight), chunk):
         part = slice(first, first + chunk)
@@ -134,14 +142,14 @@ def _add_gradients(classifier: Classifier, grads: Sequence[Tensor | None], grad_
         if embeddings is not None:
             embeddings += grad_logits @ classifier.weight[part].to(grad_logits.dtype)
         if weight is not None:
-            weight[part] = grad_logits.t() @ classifier.embeddings.to(grad_logits.dtype)
+            weight[part] = grad_logits.t() @ classifier.features.to(grad_logits.dtype)
     if bias is not None:
         bias[part] = grad_logits.sum(dim=0)
 
 
 def check_classifiers(classifiers: Sequence[Classifier]) -> None:
     """Raise unless all fit together: embeddings (B, D), weight (C, D), bias (C,) or None, of one type on one device."""
-    first = classifiers[0].embeddings
+    first = classifiers[0].features
     autocast = first.dtype != torch.float64 and torch.is_autocast_enabled(first.device.type)
     for embeddings, weight, bias in classifiers:
         shapes = f"embeddings {tuple(embeddings.shape)}, weight {tuple(weight.shape)}"

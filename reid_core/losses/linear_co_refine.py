@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reid_core.losses._linear import Chunk, Classifier, linear_loss
+from reid_core.losses._linear import Chunk, linear_loss
 from reid_core.losses._partial_softmax import Top, add_at, merge_tops, statistics_of, top_of
 from reid_core.ops import use_native
+from reid_core.types import Classifier
 
 
 def linear_co_refine_pair_loss(

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from reid_core.losses._arguments import check_labels, check_share
-from reid_core.losses._linear import Chunk, Classifier, linear_loss, stand_in
+from reid_core.losses._linear import Chunk, linear_loss, linear_statistics, stand_in
 from reid_core.losses._partial_softmax import Top, add_at, merge_tops, statistics_of, top_of
 from reid_core.losses.balanced_softmax import prior_shift
+from reid_core.types import Classifier
 
 
 def linear_cross_entropy(
@@ -101,6 +102,29 @@ def linear_balanced_softmax_loss(
     classifier = Classifier(embeddings, weight, bias)
     shift = prior_shift(stand_in(classifier), class_counts, tau)
     return _one_network(classifier, labels, 1.0, 0.0, smoothing, shift, chunk)
+
+
+def linear_evidence(
+    embeddings: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, *, chunk: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is recorded of each image, without gradients and in one sweep over the classes.
+
+    Args:
+        embeddings, weight, bias, labels, chunk: as in ``linear_cross_entropy``.
+
+    Returns:
+        Cross-entropy with the labels, (B,) float32 or better; the prediction, (B,) int64, of ties the lowest class; and its
+        probability, of the type of the first.
+
+    Raises:
+        ValueError, TypeError: as ``linear_cross_entropy``.
+    """
+    classifier = Classifier(embeddings, weight, bias)
+    check_labels(stand_in(classifier), labels)
+    loss = _CrossEntropy(labels, 1.0, 0.0, 0.0, None, len(weight))
+    (given,), statistics = linear_statistics(loss, [classifier], chunk)
+    _, log_sum, place = statistics[0].unbind(dim=1)
+    return given, place.long(), (-log_sum).exp().to(given.dtype)
 
 
 def _one_network(

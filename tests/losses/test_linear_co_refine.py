@@ -15,7 +15,7 @@ INF = torch.inf
 BUILT = pytest.mark.skipif(bool(why_missing()), reason=f"no ops: {why_missing()}")
 
 
-@pytest.fixture(params=["python", pytest.param("native", marks=BUILT)])
+@pytest.fixture(params=["torch", pytest.param("native", marks=BUILT)])
 def pair_loss(request):
     return functools.partial(linear_co_refine_pair_loss, backend=request.param)
 
