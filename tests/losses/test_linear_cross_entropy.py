@@ -10,6 +10,7 @@ from reid_core.losses.balanced_softmax import balanced_softmax_loss
 from reid_core.losses.linear_cross_entropy import (
     linear_balanced_softmax_loss,
     linear_cross_entropy,
+    linear_evidence,
     linear_label_refine_loss,
 )
 from reid_core.losses.self_refine import label_refine_loss
@@ -194,3 +195,17 @@ def test_other_bad_arguments_are_named():
         linear_balanced_softmax_loss(*given, torch.ones(9), -1.0)
     with pytest.raises(ValueError, match=r"\(B, D\) and the weight \(C, D\)"):
         linear_cross_entropy(torch.zeros(3, 4), *given[1:])
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_evidence(shape, chunk):
+    leaves = classifier(*shape)
+    labels, logits = labels_of(leaves), logits_of(leaves).detach()
+    given, prediction, confidence = linear_evidence(*leaves, labels, chunk=chunk)
+    assert not given.requires_grad and prediction.dtype == torch.int64
+    best = logits.softmax(1).max(1)
+    torch.testing.assert_close(
+        [given, prediction, confidence],
+        [torch.nn.functional.cross_entropy(logits, labels, reduction="none"), best.indices, best.values],
+    )
