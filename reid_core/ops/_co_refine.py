@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from reid_core.ops import _shapes
+from reid_core.ops._library import refuse_second_derivative
 
 Weights = tuple[float, float, float]
 """``soft_weight``, ``agree_weight``, ``disagree_weight``."""
@@ -56,15 +58,10 @@ class _Learn(torch.autograd.Function):
         return loss.view_as(loss)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        refuse_second_derivative("co_refine")
         gradient = torch.ops.reid_core.co_refine_backward.default(grad, *ctx.saved_tensors, *ctx.constants)
         return gradient, None, None, None, None
-
-
-def _losses(logits: Tensor, count: int) -> list[Tensor]:
-    kind = torch.promote_types(logits.dtype, torch.float32)
-    return [logits.new_empty(len(logits), dtype=kind) for _ in range(count)]
 
 
 def _statistics(logits: Tensor) -> Tensor:
@@ -72,8 +69,8 @@ def _statistics(logits: Tensor) -> Tensor:
 
 
 SHAPES = {
-    "co_refine_pair": lambda a, b, *weights: (*_losses(a, 2), _statistics(a)),
-    "co_refine": lambda logits, peer_logits, *weights: (*_losses(logits, 1), _statistics(logits)),
-    "co_refine_backward": lambda grad, logits, *rest: logits.new_empty(logits.shape),
+    "co_refine_pair": lambda a, b, *weights: (_shapes.loss_of(a), _shapes.loss_of(a), _statistics(a)),
+    "co_refine": lambda logits, peer_logits, *weights: (_shapes.loss_of(logits), _statistics(logits)),
+    "co_refine_backward": _shapes.gradient,
 }
 """What the compiler needs to know of each operation."""

@@ -80,3 +80,9 @@ def use_native(device_type: str, backend: str = "auto") -> bool:
 
 # What torch.compiler.assume_constant_result does, which imports the whole compiler: compiled code calls this once.
 use_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def refuse_second_derivative(name: str) -> None:
+    """To be called in a backward pass: raises where it is to be differentiated itself (``create_graph=True``)."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(f'{name} has no second derivative where it is compiled: backend="torch" has')
