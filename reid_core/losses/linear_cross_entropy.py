@@ -13,6 +13,7 @@ from reid_core.losses._arguments import check_labels, check_share
 from reid_core.losses._linear import Chunk, linear_loss, linear_statistics, stand_in
 from reid_core.losses._partial_softmax import Top, add_at, merge_tops, statistics_of, top_of
 from reid_core.losses.balanced_softmax import prior_shift
+from reid_core.ops import use_native
 from reid_core.types import Classifier
 
 
@@ -24,6 +25,7 @@ def linear_cross_entropy(
     smoothing: float = 0.0,
     *,
     chunk: int | None = None,
+    backend: str = "auto",
 ) -> Tensor:
     """``smoothed_cross_entropy`` of ``functional.linear(embeddings, weight, bias)`` without ever holding (B, C).
 
@@ -32,6 +34,7 @@ def linear_cross_entropy(
         labels: (B,) int64 in [0, C).
         smoothing: the share of the target that is spread over all classes, in [0, 1].
         chunk: how many classes at a time; None: as many as keep a chunk's logits within the cache.
+        backend: what works on a chunk's logits: ``auto``, ``native`` or ``torch``, as in ``smoothed_cross_entropy``.
 
     Returns:
         (B,) float32 or better, with gradients for embeddings, weight and bias; there is no second derivative. Under
@@ -42,7 +45,7 @@ def linear_cross_entropy(
             alone; elsewhere the loss is NaN), ``chunk`` below 1. TypeError: dtypes or devices that differ.
     """
     check_share("smoothing", smoothing)
-    return _one_network(Classifier(embeddings, weight, bias), labels, 1.0, 0.0, smoothing, None, chunk)
+    return _one_network(Classifier(embeddings, weight, bias), labels, 1.0, 0.0, smoothing, None, chunk, backend)
 
 
 def linear_label_refine_loss(
@@ -53,6 +56,7 @@ def linear_label_refine_loss(
     confidence: float,
     *,
     chunk: int | None = None,
+    backend: str = "auto",
 ) -> Tensor:
     """``label_refine_loss`` of ``functional.linear(embeddings, weight, bias)`` without ever holding (B, C).
 
@@ -70,7 +74,9 @@ def linear_label_refine_loss(
         IEEE Transactions on Image Processing 31, 2022, eq. for progressive self label refining.
     """
     check_share("confidence", confidence)
-    return _one_network(Classifier(embeddings, weight, bias), labels, 1.0 - confidence, confidence, 0.0, None, chunk)
+    return _one_network(
+        Classifier(embeddings, weight, bias), labels, 1.0 - confidence, confidence, 0.0, None, chunk, backend
+    )
 
 
 def linear_balanced_softmax_loss(
@@ -83,6 +89,7 @@ def linear_balanced_softmax_loss(
     smoothing: float = 0.0,
     *,
     chunk: int | None = None,
+    backend: str = "auto",
 ) -> Tensor:
     """``balanced_softmax_loss`` of ``functional.linear(embeddings, weight, bias)`` without ever holding (B, C).
 
@@ -101,7 +108,7 @@ def linear_balanced_softmax_loss(
     check_share("smoothing", smoothing)
     classifier = Classifier(embeddings, weight, bias)
     shift = prior_shift(stand_in(classifier), class_counts, tau)
-    return _one_network(classifier, labels, 1.0, 0.0, smoothing, shift, chunk)
+    return _one_network(classifier, labels, 1.0, 0.0, smoothing, shift, chunk, backend)
 
 
 def linear_evidence(
@@ -121,7 +128,7 @@ def linear_evidence(
     """
     classifier = Classifier(embeddings, weight, bias)
     check_labels(stand_in(classifier), labels)
-    loss = _CrossEntropy(labels, 1.0, 0.0, 0.0, None, len(weight))
+    loss = _CrossEntropy(labels, 1.0, 0.0, 0.0, None, len(weight), use_native(labels.device.type))
     (given,), statistics = linear_statistics(loss, [classifier], chunk)
     _, log_sum, place = statistics[0].unbind(dim=1)
     return given, place.long(), (-log_sum).exp().to(given.dtype)
@@ -135,9 +142,11 @@ def _one_network(
     smoothing: float,
     shift: Tensor | None,
     chunk: int | None,
+    backend: str,
 ) -> Tensor:
     check_labels(stand_in(classifier), labels)
-    loss = _CrossEntropy(labels, given_weight, own_weight, smoothing, shift, len(classifier.weight))
+    native = use_native(labels.device.type, backend)
+    loss = _CrossEntropy(labels, given_weight, own_weight, smoothing, shift, len(classifier.weight), native)
     return linear_loss(loss, [classifier], chunk)[0]
 
 
@@ -168,6 +177,7 @@ class _CrossEntropy:
     smoothing: float
     shift: Tensor | None
     classes: int
+    native: bool
 
     def sweep(self, chunks: Iterator[Chunk]) -> tuple[list[Tensor], Tensor]:
         """See ``ChunkedLoss``."""
@@ -191,8 +201,15 @@ class _CrossEntropy:
         largest, log_sum, place = statistics[0].unbind(dim=1)
         grad = torch.zeros_like(largest) if grad_losses[0] is None else grad_losses[0].double()
         given, own = (1 - self.smoothing) * self.given_weight, (1 - self.smoothing) * self.own_weight
-        scale = grad * (given + own + self.smoothing) * (-log_sum).exp()
-        found = logits.sub_(largest.to(dtype)[:, None]).exp_().mul_(scale.to(dtype)[:, None])
+        grad_all = grad * (given + own + self.smoothing)
+        if self.native:
+            no_class = torch.stack([largest, log_sum, torch.full_like(place, -1.0)], dim=1)
+            found = torch.ops.reid_core.cross_entropy_backward(
+                grad_all.to(dtype), logits, torch.zeros_like(self.labels), None, no_class, 0.0, 1.0, 0.0
+            )
+        else:
+            scale = grad_all * (-log_sum).exp()
+            found = logits.sub_(largest.to(dtype)[:, None]).exp_().mul_(scale.to(dtype)[:, None])
         if self.smoothing:
             found -= (grad * (self.smoothing / self.classes)).to(dtype)[:, None]
         add_at(found, self.labels - first, -given * grad)
@@ -200,21 +217,39 @@ class _CrossEntropy:
         return [found]
 
     def _shifted(self, chunk: Chunk) -> Chunk:
+        """With the shift, in float64: a large logit with its shift has more digits than float32."""
         first, (logits,) = chunk
-        return chunk if self.shift is None else (first, [logits.add_(self.shift[first : first + logits.shape[1]])])
+        if self.shift is None:
+            return chunk
+        return first, [logits.double() + self.shift[first : first + logits.shape[1]]]
 
     def _summarize(self, chunk: Chunk) -> _Summary:
         first, (logits,) = self._shifted(chunk)
         width = logits.shape[1]
-        top, _, (base,) = top_of(first, [logits])
+        top, all_classes = self._top_native(first, logits) if self.native else self._top(first, logits)
         column = self.labels[:, None] - first
         here = (column >= 0) & (column < width)
         at_label = logits.gather(1, column.clamp(0, width - 1)).double().masked_fill(~here, torch.nan).t()
-        all_classes = torch.zeros_like(top.largest)
-        if self.smoothing:
-            own = top.log_sum.masked_fill(top.largest == -torch.inf, 0.0)
-            all_classes = (base[:, None] - logits).sum(dim=1).double() + width * own
         return _Summary(top, at_label, all_classes, width)
+
+    def _top(self, first: int, logits: Tensor) -> tuple[Top, Tensor]:
+        """The chunk's ``Top``, and the sum over its classes of the cross-entropy of each."""
+        top, _, (base,) = top_of(first, [logits])
+        if not self.smoothing:
+            return top, torch.zeros_like(top.largest)
+        own = top.log_sum.masked_fill(top.largest == -torch.inf, 0.0)
+        return top, (base[:, None] - logits).sum(dim=1).double() + logits.shape[1] * own
+
+    def _top_native(self, first: int, logits: Tensor) -> tuple[Top, Tensor]:
+        """The same by the compiled op, which gives the mean of those cross-entropies unless one is infinite or NaN."""
+        smoothing = 1.0 if self.smoothing else 0.0
+        mean, statistics = torch.ops.reid_core.cross_entropy(
+            logits, torch.zeros_like(self.labels), None, 0.0, 1.0, smoothing
+        )
+        if self.smoothing and not bool(mean.isfinite().all()):
+            return self._top(first, logits)
+        largest, log_sum, place = statistics.t()[:, None].unbind()
+        return Top(largest, place + first, log_sum), mean.double()[None] * logits.shape[1]
 
     def _merge(self, known: _Summary, new: _Summary) -> _Summary:
         merged = merge_tops([known.top, new.top])

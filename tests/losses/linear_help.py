@@ -6,6 +6,8 @@ from torch.nn import functional
 SHAPES = [(3, 1, 4), (3, 31, 4), (3, 33, 5), (3, 751, 6), (1, 4099, 3), (0, 31, 4), (5, 2, 1)]
 """B, C, D."""
 CHUNKS = [1, 7, 64, 10_000, None]
+CASES = [(shape, chunk) for shape in SHAPES for chunk in CHUNKS if shape[1] / (chunk or 10_000) < 130]
+"""Shape and chunk, without those that would be thousands of chunks."""
 
 
 def classifier(rows, classes, width, *, seed=0, bias=True, dtype=torch.float64, scale=1.0):
