@@ -142,7 +142,11 @@ def _add_gradients(classifier: Classifier, grads: Sequence[Tensor | None], grad_
         if embeddings is not None:
             embeddings += grad_logits @ classifier.weight[part].to(grad_logits.dtype)
         if weight is not None:
-            weight[part] = grad_logits.t() @ classifier.features.to(grad_logits.dtype)
+            inputs = classifier.features.to(grad_logits.dtype)
+            if weight.dtype == inputs.dtype:
+                torch.mm(grad_logits.t(), inputs, out=weight[part])  # straight to where it belongs
+            else:
+                weight[part] = grad_logits.t() @ inputs
     if bias is not None:
         bias[part] = grad_logits.sum(dim=0)
 
