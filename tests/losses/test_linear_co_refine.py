@@ -213,6 +213,16 @@ def test_a_second_derivative_is_refused(pair_loss):
         torch.autograd.grad(pair_loss(*leaves)[0].sum(), leaves[:1], create_graph=True)
 
 
+def test_weights_changed_between_forward_and_backward_are_noticed(pair_loss):
+    leaves = pair(3, 9, 2)
+    loss_a, loss_b = pair_loss(*leaves, chunk=4)
+    loss_a.sum().backward(retain_graph=True)
+    with torch.no_grad():
+        leaves[1] += 1.0
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss_b.sum().backward()
+
+
 def test_works_inside_a_compiled_function(pair_loss):
     leaves = pair(3, 33, 2)
 
@@ -276,3 +286,12 @@ def test_bad_arguments_are_named(pair_loss, change, error, message):
 def test_a_chunk_of_no_class_is_refused(pair_loss):
     with pytest.raises(ValueError, match="chunk must be at least 1 class, got 0"):
         pair_loss(*[torch.zeros(3, 2), torch.zeros(9, 2), None] * 2, chunk=0)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_on_a_gpu(pair_loss):
+    leaves = pair(3, 751, 6)
+    there = [t.detach().cuda().requires_grad_() for t in leaves]
+    found, expected = outcome(pair_loss(*there, chunk=64), there), outcome(plain(leaves), leaves)
+    torch.testing.assert_close([t.cpu() for t in found], expected)

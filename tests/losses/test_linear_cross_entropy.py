@@ -22,7 +22,7 @@ INF = torch.inf
 
 
 def counts_of(logits):
-    return torch.arange(logits.shape[1]) % 4  # some classes have no image
+    return torch.arange(logits.shape[1], device=logits.device) % 4  # some classes have no image
 
 
 FORMS = {
@@ -218,3 +218,13 @@ def test_evidence(shape, chunk):
         [given, prediction, confidence],
         [torch.nn.functional.cross_entropy(logits, labels, reduction="none"), best.indices, best.values],
     )
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@form
+def test_on_a_gpu(form):
+    leaves = classifier(3, 751, 6)
+    there = [t.detach().cuda().requires_grad_() for t in leaves]
+    found, expected = both(form, there, labels_of(leaves).cuda(), chunk=64)[0], both(form, leaves, labels_of(leaves))[1]
+    torch.testing.assert_close([t.cpu() for t in outcome(found, there)], outcome(expected, leaves))
