@@ -68,7 +68,9 @@ REID_END_TARGET
         default: return isa_plain::call;                  \
     }
 #else
-#define REID_FOR_ISA(isa, call) \
-    return isa_plain::call
+#define REID_FOR_ISA(isa, call)                           \
+    switch (isa) {                                        \
+        default: return isa_plain::call;                  \
+    }
 #endif
 #endif
