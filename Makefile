@@ -7,13 +7,14 @@ STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*.h* csrc/*/* eval_lib/*.pyx)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench bench-eval clean
+.PHONY: help setup demo test test-slow lint bench bench-eval bench-losses clean
 
 help:
 	@echo "make demo       train two networks on generated images with wrong labels, and measure them"
 	@echo "make test       run the tests (make test-slow: the long ones as well)"
 	@echo "make lint       check format, style and types"
-	@echo "make bench      run the benchmarks in tools/bench (make bench-eval: those of the evaluation alone)"
+	@echo "make bench      run the benchmarks in tools/bench (make bench-eval: those of the evaluation alone,"
+	@echo "                make bench-losses: those of the losses)"
 	@echo "make clean      remove what was built; not .venv, not runs"
 
 setup: $(STAMP)
@@ -52,6 +53,9 @@ bench: $(STAMP)
 
 bench-eval: $(STAMP)
 	@for name in rank_matrix rank_embeddings rerank; do echo "== $$name"; $(BIN)/python tools/bench/$$name.py || exit 1; done
+
+bench-losses: $(STAMP)
+	$(BIN)/python tools/bench/losses.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

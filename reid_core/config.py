@@ -80,6 +80,11 @@ class TrainConfig:
     )
     neck_dim: int = setting(512, "width of the fc512 neck", "network")
     dropout: float = setting(0.5, "dropout of the fc512 neck; small data sets may want 0", "network")
+    chunk_classes: int = setting(
+        250_000,
+        "with more classes than this, losses are worked out in chunks of classes: logits never take memory, a step takes longer",
+        "network",
+    )
     weights: str = setting(
         "none", "initial weights: a local state dict, imagenet (asks timm's hub), or none", "network"
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,12 +96,46 @@ class Batch:
     images: Mapping[str, torch.Tensor]
 
 
+class Classifier(NamedTuple):
+    """What logits are made of: ``features @ weight.T + bias``; (B, D), (C, D) and (C,) or None."""
+
+    features: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+
 @dataclass(frozen=True)
 class NetOutput:
-    """``logits`` (B, C) before softmax and ``embedding`` (B, D), the same in training and evaluation mode."""
+    """What a network says of B images, the same in training and evaluation mode.
 
-    logits: torch.Tensor
+    Attributes:
+        made_logits: (B, C) before softmax, or None where there are too many classes to make them before they are asked for.
+        embedding: (B, D).
+        classifier: what makes the logits then; losses can be worked out from it without ever holding all of them.
+    """
+
+    made_logits: torch.Tensor | None
     embedding: torch.Tensor
+    classifier: Classifier | None = None
+
+    @cached_property
+    def logits(self) -> torch.Tensor:
+        """(B, C) before softmax; made now where they were not."""
+        if self.made_logits is not None:
+            return self.made_logits
+        if self.classifier is None:
+            raise ValueError("this output has neither logits nor a classifier that makes them")
+        features, weight, bias = self.classifier
+        made = features @ weight.t()
+        return made if bias is None else made + bias
+
+    def float(self) -> NetOutput:
+        """In float32, as losses want it."""
+        made = None if self.made_logits is None else self.made_logits.float()
+        classifier = (
+            None if self.classifier is None else self.classifier._replace(features=self.classifier.features.float())
+        )
+        return NetOutput(made, self.embedding.float(), classifier)
 
 
 @dataclass(frozen=True)
@@ -204,7 +239,7 @@ class Predictions:
 
     Attributes:
         embedding: (N, D) float32; for image plus mirror image, unit length.
-        logits: (N, C) float32, summed over image and mirror image where both were seen.
+        logits: (N, C) float32, summed over image and mirror image where both were seen; (N, 0) where none were asked for.
         index: (N,) int64 positions in the list of samples.
     """
 

@@ -94,7 +94,7 @@ def evaluate(
     for k, network in enumerate(networks):
         base = k * len(samples)
         tick = None if progress is None else (lambda done, base=base: progress(base + done, total))
-        embeddings.append(predict(network, loader, device, options.flip, tick).embedding)
+        embeddings.append(predict(network, loader, device, options.flip, tick, logits=False).embedding)
     names = [sample.path for sample in samples]
     post, sides = options.post, []
     ticks = [part_of(post_progress, k, len(networks)) for k in range(len(networks))]

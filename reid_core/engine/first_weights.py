@@ -32,6 +32,7 @@ def build_networks(
             pretrained=config.weights == "imagenet",
             seed=config.seed,
             position=k,
+            chunk_classes=config.chunk_classes,
         )
         if config.weights not in ("imagenet", "none"):
             report = load_weights(network.state_dict(), Path(config.weights), (*CLASSIFIERS, "neck"))

@@ -19,6 +19,8 @@ def predict(
     device: torch.device,
     flip: bool,
     progress: Callable[[int], None] | None = None,
+    *,
+    logits: bool = True,
 ) -> Predictions:
     """Embeddings of unit length and logits of all images.
 
@@ -28,26 +30,26 @@ def predict(
         flip: also see the mirror image: ``f = n(n(f(x)) + n(f(x')))`` with n the L2 normalisation (eps 1e-12),
             and the sum of both logits.
         progress: called with the number of images done after each batch.
+        logits: False leaves them out, (N, 0): evaluation does not look at them.
     """
     training = network.training
     network.eval()
-    embeddings, logits, index = [], [], []
+    embeddings, scores, index = [], [], []
     with torch.inference_mode():
         for rows, images in loader:
             images = images.to(device).contiguous(memory_format=torch.channels_last)
             output = network(images)
             embedding = functional.normalize(output.embedding.float(), eps=1e-12)
-            scores = output.logits.float()
-            if flip:
-                mirrored = network(images.flip(3))
+            mirrored = network(images.flip(3)) if flip else None
+            if mirrored is not None:
                 embedding = functional.normalize(
                     embedding + functional.normalize(mirrored.embedding.float(), eps=1e-12), eps=1e-12
                 )
-                scores = scores + mirrored.logits.float()
             embeddings.append(embedding.cpu().numpy())
-            logits.append(scores.cpu().numpy())
+            made = [one.logits.float() for one in (output, mirrored) if one is not None and logits]
+            scores.append((sum(made[1:], made[0]) if made else embedding[:, :0]).cpu().numpy())
             index.append(rows.numpy())
             if progress is not None:
                 progress(sum(map(len, index)))
     network.train(training)
-    return Predictions(np.concatenate(embeddings), np.concatenate(logits), np.concatenate(index).astype(np.int64))
+    return Predictions(np.concatenate(embeddings), np.concatenate(scores), np.concatenate(index).astype(np.int64))

@@ -51,6 +51,7 @@ def _check(config: TrainConfig) -> None:
         "workers": (0, math.inf),
         "max_rank": (1, math.inf),
         "neck_dim": (1, math.inf),
+        "chunk_classes": (0, math.inf),
         "dropout": (0.0, 1.0),
         "save_minutes": (0.0, math.inf),
         "noise_seed": (0, math.inf),

@@ -21,7 +21,7 @@ from reid_core.engine.records import EpochRecorder, evidence
 from reid_core.errors import Interrupted, NumericalError
 from reid_core.models._network import Network
 from reid_core.randomness import stream_seed
-from reid_core.types import Batch, EpochSummary, NetOutput, StepResult
+from reid_core.types import Batch, EpochSummary, StepResult
 
 log = logging.getLogger(__name__)
 
@@ -140,18 +140,21 @@ class Trainer:
             torch.manual_seed(stream_seed(self.options.seed, "dropout", k, self.epoch, self.next_step))
             with torch.autocast(device.type, torch.bfloat16, enabled=self.options.bf16):
                 output = network(images["weak"])
-            outputs.append(NetOutput(output.logits.float(), output.embedding.float()))
+            outputs.append(output.float())
         result = phase.method.step(outputs, moved)
         self._check_finite(result)
-        for loss, optimizer in zip(result.losses, self.optimizers):
-            if loss is None:
-                continue
+        present = [(loss, optimizer) for loss, optimizer in zip(result.losses, self.optimizers) if loss is not None]
+        for _, optimizer in present:
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+        # All gradients before any update: a loss that is worked out in chunks needs both networks as they were.
+        torch.autograd.backward([loss for loss, _ in present])
+        for _, optimizer in present:
             if self.options.bf16:
                 self._check_gradients(optimizer)
+        for _, optimizer in present:
             optimizer.step()
-        self.recorder.add(batch.index, {**evidence(outputs), **result.records})
+        seen = {} if {"prediction", "confidence"} <= result.records.keys() else evidence(outputs)
+        self.recorder.add(batch.index, {**seen, **result.records})
         return result
 
     @staticmethod

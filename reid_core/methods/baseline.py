@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.nn import functional
-
+from reid_core.methods._outputs import cross_entropy, evidence
 from reid_core.methods._plan import Plan
 from reid_core.types import Batch, EpochRecords, NetOutput, Phase, StepResult
 
@@ -20,9 +19,9 @@ class Baseline:
 
     def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
         """Mean cross-entropy of network 0; ``given_loss`` and ``loss`` are the same values."""
-        loss = functional.cross_entropy(outputs[0].logits.float(), batch.labels, reduction="none")
+        loss = cross_entropy(outputs[0], batch.labels)
         rows = loss.detach()[None]
-        return StepResult([loss.mean()], {"loss": rows, "given_loss": rows})
+        return StepResult([loss.mean()], {**evidence(outputs, batch.labels), "loss": rows, "given_loss": rows})
 
     def start_epoch(self, epoch: int) -> None:
         """Nothing changes from epoch to epoch."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
 
-from reid_core.losses.co_refine import co_refine_pair_loss
+from reid_core.methods._outputs import co_refine_pair, evidence
 from reid_core.methods._plan import Plan
 from reid_core.methods._switch import ready_to_switch
 from reid_core.methods.self_refine import SelfRefine
@@ -40,16 +39,13 @@ class CoRefine:
 
     def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
         """Mean co-refining loss of both networks, each with the other as its constant teacher."""
-        first, second = (output.logits for output in outputs)
-        pair = co_refine_pair_loss(first, second, self.soft_weight, self.agree_weight, self.disagree_weight)
-        with torch.no_grad():
-            given = [functional.cross_entropy(z.float(), batch.labels, reduction="none") for z in (first, second)]
-            predictions = [z.argmax(dim=1) for z in (first, second)]
+        pair = co_refine_pair(outputs, self.soft_weight, self.agree_weight, self.disagree_weight)
+        seen = evidence(outputs, batch.labels)
         records = {
+            **seen,
             "loss": torch.stack([loss.detach() for loss in pair]),
-            "given_loss": torch.stack(given),
-            "refined_label": torch.stack(predictions[::-1]),
-            "selected": predictions[0] == predictions[1],
+            "refined_label": seen["prediction"].flip(0),
+            "selected": seen["prediction"][0] == seen["prediction"][1],
         }
         return StepResult([loss.mean() for loss in pair], records)
 

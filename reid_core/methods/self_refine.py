@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from reid_core.errors import NumericalError
-from reid_core.losses.self_refine import label_refine_loss
+from reid_core.methods._outputs import evidence, label_refine
 from reid_core.methods._plan import Plan
 from reid_core.types import Batch, EpochRecords, NetOutput, Phase, StepResult
 
@@ -45,16 +44,12 @@ class SelfRefine:
 
     def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
         """Mean refined loss of each network."""
-        losses, rows, given, refined = [], [], [], []
-        for output, confidence in zip(outputs, self.confidence):
-            loss = label_refine_loss(output.logits, batch.labels, confidence)
-            losses.append(loss.mean())
-            rows.append(loss.detach())
-            with torch.no_grad():
-                given.append(functional.cross_entropy(output.logits.float(), batch.labels, reduction="none"))
-                refined.append(output.logits.argmax(dim=1))
-        records = {"loss": torch.stack(rows), "given_loss": torch.stack(given), "refined_label": torch.stack(refined)}
-        return StepResult(losses, records)
+        losses = [
+            label_refine(output, batch.labels, confidence) for output, confidence in zip(outputs, self.confidence)
+        ]
+        seen = evidence(outputs, batch.labels)
+        rows = torch.stack([loss.detach() for loss in losses])
+        return StepResult([loss.mean() for loss in losses], {**seen, "loss": rows, "refined_label": seen["prediction"]})
 
     def start_epoch(self, epoch: int) -> None:
         """The confidence of the epoch was set when the one before ended."""

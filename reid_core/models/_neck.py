@@ -29,9 +29,8 @@ class BottleneckNeck(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, F) pooled features to (B, C) logits and the (B, F) embedding."""
-        hidden = self.activation(self.norm(self.linear(pooled)))
-        return self.classifier(self.dropout(hidden)), pooled
+        """(B, F) pooled features to what the classifier is given, (B, width), and the (B, F) embedding."""
+        return self.dropout(self.activation(self.norm(self.linear(pooled)))), pooled
 
 
 class BatchNormNeck(nn.Module):
@@ -49,9 +48,9 @@ class BatchNormNeck(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.001)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, F) pooled features to (B, C) logits and the (B, F) embedding."""
+        """(B, F) pooled features to what the classifier is given and the embedding: one (B, F) for both."""
         embedding = self.norm(pooled)
-        return self.classifier(embedding), embedding
+        return embedding, embedding
 
 
 class PlainNeck(nn.Module):
@@ -64,8 +63,8 @@ class PlainNeck(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, F) pooled features to (B, C) logits and the (B, F) embedding."""
-        return self.classifier(pooled), pooled
+        """(B, F) pooled features to what the classifier is given and the embedding: they are both."""
+        return pooled, pooled
 
 
 def build_neck(name: str, features: int, num_classes: int, width: int, dropout: float) -> nn.Module:

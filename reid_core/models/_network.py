@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -14,7 +14,11 @@ from reid_core.errors import UsageError
 from reid_core.models._neck import NECKS, build_neck, count_features, keep_last_resolution
 from reid_core.plugins import closest, load, names
 from reid_core.randomness import stream_seed
-from reid_core.types import NetOutput
+from reid_core.types import Classifier, NetOutput
+
+CHUNK_CLASSES = 250_000
+"""With more classes, losses are worked out in chunks of classes. Up to here logits, probabilities and gradients of two networks
+and a batch of 64 take less than half a gigabyte, and are faster."""
 
 
 class Network(nn.Module):
@@ -22,18 +26,23 @@ class Network(nn.Module):
 
     Attributes:
         backbone: (B, 3, H, W) to (B, F) pooled features.
-        neck: (B, F) to logits (B, C) and embedding (B, D).
+        neck: (B, F) to what its ``classifier`` is given, and embedding (B, D).
+        chunk_classes: with more classes than this no logits are made, but the classifier is handed on.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, neck: nn.Module, chunk_classes: int = CHUNK_CLASSES) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
+        self.chunk_classes = chunk_classes
 
     def forward(self, images: Tensor) -> NetOutput:
         """(B, 3, H, W) float, normalised, to ``NetOutput``; the same in training and evaluation mode."""
-        logits, embedding = self.neck(torch.flatten(self.backbone(images), 1))
-        return NetOutput(logits, embedding)
+        features, embedding = self.neck(torch.flatten(self.backbone(images), 1))
+        classifier = cast(nn.Linear, self.neck.classifier)
+        if len(classifier.weight) > self.chunk_classes:
+            return NetOutput(None, embedding, Classifier(features, classifier.weight, classifier.bias))
+        return NetOutput(classifier(features), embedding)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters of the ``backbone`` and of the ``new`` layers."""
@@ -55,6 +64,7 @@ def build_network(
     pretrained: bool = False,
     seed: int = 0,
     position: int = 0,
+    chunk_classes: int = CHUNK_CLASSES,
 ) -> Network:
     """Build network number ``position`` of a run.
 
@@ -66,6 +76,7 @@ def build_network(
         image_size: (height, width) of the images that it will see.
         pretrained: ask timm's hub for ImageNet weights. This uses the network.
         seed, position: the initial weights depend on both, so that two networks differ.
+        chunk_classes: see ``Network``.
 
     Raises:
         UsageError: unknown name (the closest are offered), a size the architecture cannot take, or no network.
@@ -85,7 +96,7 @@ def build_network(
             raise UsageError(
                 f"--arch {arch} cannot take images of {height} x {width}: {error}; choose another --image_size"
             ) from error
-        return Network(backbone, build_neck(neck, features, num_classes, neck_dim, dropout))
+        return Network(backbone, build_neck(neck, features, num_classes, neck_dim, dropout), chunk_classes)
 
 
 def check_architecture(arch: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from reid_core.engine.records import EpochRecorder, evidence
 from reid_core.methods._plan import make_plan
 from reid_core.plugins import load, names
-from reid_core.types import Batch, NetOutput
+from reid_core.types import Batch, Classifier, NetOutput
 
 METHODS = names("reid_core.methods")
 B, C = 9, 6
@@ -150,3 +150,20 @@ def test_schedules(schedule, epochs, switch, rates):
             assert walk.starts == [0, switch]
         for epoch, rate in rates.items():
             assert walk.rate(epoch) == pytest.approx(rate), (name, epoch)
+
+
+@pytest.mark.parametrize(("name", "phase"), CASES)
+def test_a_classifier_instead_of_logits_gives_the_same(name, phase):
+    method = phases_of(name)[phase].method
+    method.start_epoch(0)
+    nets, outputs, batch = problem(method.num_networks)
+    chunked = [
+        NetOutput(None, o.embedding, Classifier(o.embedding, *net.parameters())) for o, net in zip(outputs, nets)
+    ]
+    found, expected = method.step(chunked, batch), method.step(outputs, batch)
+    assert found.records.keys() == expected.records.keys()
+    torch.testing.assert_close(found.records, expected.records)
+    weights = [net.weight for net in nets]
+    torch.testing.assert_close(
+        torch.autograd.grad(sum(found.losses), weights), torch.autograd.grad(sum(expected.losses), weights)
+    )

@@ -6,6 +6,7 @@ import torch
 
 from reid_core.errors import UsageError
 from reid_core.models._network import build_network
+from reid_core.types import NetOutput
 
 
 @pytest.mark.parametrize("arch", ["test_resnet", "test_vit", "test_efficientnet"])
@@ -75,3 +76,22 @@ def test_mistakes_are_named():
     with pytest.raises(UsageError, match="fc512, bnneck, none"):
         build_network("resnet18", 5, neck="neck")
     assert "test_resnet" in timm.list_models()
+
+
+@pytest.mark.parametrize("neck", ["fc512", "bnneck", "none"])
+def test_too_many_classes_make_no_logits_before_they_are_asked_for(neck):
+    made = [
+        build_network("test_resnet", 7, neck=neck, neck_dim=16, image_size=(64, 32), chunk_classes=limit).eval()
+        for limit in (7, 6)
+    ]
+    made[1].load_state_dict(made[0].state_dict())
+    images = torch.randn(3, 3, 64, 32)
+    plain, chunked = (network(images).float() for network in made)
+    assert plain.classifier is None and chunked.made_logits is None
+    torch.testing.assert_close(chunked.logits, plain.logits)
+    torch.testing.assert_close(chunked.embedding, plain.embedding)
+
+
+def test_an_output_needs_logits_or_a_classifier():
+    with pytest.raises(ValueError, match="neither logits nor a classifier"):
+        NetOutput(None, torch.zeros(2, 3)).logits  # noqa: B018
