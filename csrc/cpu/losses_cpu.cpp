@@ -1,5 +1,49 @@
-// What the fused losses look like from Python; their problems are in loss_problems.hpp.
+// The fused losses on the processor, and what they look like from Python.
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <tuple>
+
+#include "co_refine.hpp"
+#include "co_refine_op.hpp"
+#include "parallel_rows.hpp"
+
+namespace {
+
+using torch::stable::Tensor;
+
+const auto solve_co_refine = [](const auto& problem) {
+    const reid::Isa isa = reid::instruction_set();
+    reid::reduce_rows(
+        problem.rows, problem.classes,
+        [&](std::int64_t row, std::int64_t chunk) { return reid::part_of(problem, row, chunk, isa); },
+        [](auto& all, const auto& next) { reid::add_part(all, next); },
+        [&](std::int64_t row, const auto& all) { reid::finish_row(problem, row, all); });
+};
+
+std::tuple<Tensor, Tensor, Tensor> co_refine_pair(Tensor a, Tensor b, double soft, double agree, double disagree) {
+    return reid::co_refine_forward("co_refine_pair", a, b, true, {soft, agree, disagree}, solve_co_refine);
+}
+
+std::tuple<Tensor, Tensor> co_refine(Tensor logits, Tensor peer, double soft, double agree, double disagree) {
+    const auto [loss, same, statistics] =
+        reid::co_refine_forward("co_refine", logits, peer, false, {soft, agree, disagree}, solve_co_refine);
+    return {loss, statistics};
+}
+
+Tensor co_refine_backward(Tensor grad, Tensor logits, Tensor peer, Tensor statistics, std::int64_t learner, double soft,
+                          double agree, double disagree) {
+    return reid::co_refine_gradient(grad, logits, peer, statistics, learner, {soft, agree, disagree}, [](const auto& problem) {
+        const reid::Isa isa = reid::instruction_set();
+        reid::write_chunks(problem.rows, problem.classes, [&](std::int64_t row, std::int64_t chunk) {
+            reid::write_gradient(problem, row, chunk, isa);
+        });
+    });
+}
+
+}  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(reid_core, m) {
     // Both directions in one pass: loss of network a, loss of network b, statistics (2, B, 3). Two networks are updated one
@@ -13,16 +57,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(reid_core, m) {
     m.def(
         "co_refine_backward(Tensor grad, Tensor logits, Tensor peer_logits, Tensor statistics, int learner, "
         "float soft_weight, float agree_weight, float disagree_weight) -> Tensor");
-    m.def(
-        "cross_entropy(Tensor logits, Tensor labels, Tensor? shift, float given_weight, float own_weight, float smoothing) "
-        "-> (Tensor, Tensor)");
-    m.def(
-        "cross_entropy_backward(Tensor grad, Tensor logits, Tensor labels, Tensor? shift, Tensor statistics, "
-        "float given_weight, float own_weight, float smoothing) -> Tensor");
-    m.def("soft_target_cross_entropy(Tensor logits, Tensor targets) -> (Tensor, Tensor)");
-    m.def("soft_target_cross_entropy_backward(Tensor grad, Tensor logits, Tensor targets, Tensor statistics) -> Tensor");
-    m.def("confidence_penalty(Tensor logits) -> (Tensor, Tensor)");
-    m.def("confidence_penalty_backward(Tensor grad, Tensor logits, Tensor statistics) -> Tensor");
-    // Per-sample losses (2, B) and predictions (2, B); no gradient.
-    m.def("peer_statistics(Tensor a, Tensor b, Tensor labels) -> (Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(reid_core, CPU, m) {
+    m.impl("co_refine_pair", TORCH_BOX(&co_refine_pair));
+    m.impl("co_refine", TORCH_BOX(&co_refine));
+    m.impl("co_refine_backward", TORCH_BOX(&co_refine_backward));
 }

@@ -1,0 +1,96 @@
+// What the fused losses share on the processor: rows in chunks, numbers of any type as float32 or float64, sums brought
+// together.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "isa.hpp"
+#include "loss_problems.hpp"
+
+namespace reid {
+
+// Classes that are worked on at a time: two networks' logits in float32 (32 KiB) stay in the cache.
+constexpr std::int64_t loss_chunk = 4096;
+// Numbers that are added up in float32 before the sum goes on in float64.
+constexpr std::ptrdiff_t sum_block = 256;
+
+inline std::int64_t num_chunks(std::int64_t classes) { return (classes + loss_chunk - 1) / loss_chunk; }
+
+template <class Real>
+const Real* row_of(const Rows<Real>& rows, std::int64_t row) {
+    return rows.first + row * rows.stride;
+}
+
+// A chunk as float32 or float64: where it lies, or copied.
+template <class Real>
+struct ChunkBuffer {
+    float values[loss_chunk];
+
+    const float* widened(const Real* from, std::int64_t size) {
+        for (std::int64_t j = 0; j < size; ++j) values[j] = widen(from[j]);
+        return values;
+    }
+};
+template <>
+struct ChunkBuffer<float> {
+    static const float* widened(const float* from, std::int64_t) { return from; }
+};
+template <>
+struct ChunkBuffer<double> {
+    static const double* widened(const double* from, std::int64_t) { return from; }
+};
+
+// A gradient while it is made: where it belongs, or in a copy that is rounded at the end.
+template <class Real>
+struct GradientBuffer {
+    float values[loss_chunk];
+
+    float* of(Real*) { return values; }
+    void store(Real* to, std::int64_t size) const {
+        for (std::int64_t j = 0; j < size; ++j) narrow(values[j], to[j]);
+    }
+};
+template <>
+struct GradientBuffer<float> {
+    static float* of(float* to) { return to; }
+    static void store(float*, std::int64_t) {}
+};
+template <>
+struct GradientBuffer<double> {
+    static double* of(double* to) { return to; }
+    static void store(double*, std::int64_t) {}
+};
+
+// Place of the first number for which `wanted` is true, or `size`. A block at a time, which becomes vectors.
+template <class Real, class Wanted>
+std::int64_t first_place(const Real* values, std::int64_t size, const Wanted& wanted) {
+    constexpr std::int64_t block = 64;
+    std::int64_t j = 0;
+    for (; j + block <= size; j += block) {
+        bool found = false;
+        for (std::int64_t i = 0; i < block; ++i) found |= wanted(widen(values[j + i]));
+        if (found) break;
+    }
+    while (j < size && !wanted(widen(values[j]))) ++j;
+    return j;
+}
+
+// Class of the largest logit, which lies in `chunk`; of equal ones the first. Where there is NaN, and so in the sum of
+// exponentials, the first of those.
+template <class Real>
+std::int64_t top_class(const Real* logits, std::int64_t classes, std::int64_t chunk, LossOf<Real> largest, double sum) {
+    if (sum != sum) {
+        const std::int64_t place = first_place(logits, classes, [](auto value) { return value != value; });
+        if (place < classes) return place;
+    }
+    const std::int64_t start = chunk * loss_chunk;
+    return start + first_place(logits + start, classes - start, [largest](auto value) { return value == largest; });
+}
+
+}  // namespace reid
