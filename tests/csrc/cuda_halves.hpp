@@ -36,6 +36,7 @@ inline __half __float2half_rn(float value) {
     const unsigned sign = std::signbit(value) ? 0x8000u : 0;
     if (std::isnan(value)) return {0x7fff};
     const float size = std::fabs(value);
+    if (size == 0) return {static_cast<std::uint16_t>(sign)};
     if (size >= 65520.0f) return {static_cast<std::uint16_t>(sign | 0x7c00u)};
     int exponent = 0;
     std::frexp(size, &exponent);
