@@ -58,7 +58,7 @@ def eval_market1501_wrap(
         NoMatchError: no query has a match.
         ValueError, TypeError: lengths that do not fit, or numbers of a wrong kind.
     """
-    size = _checks.count("max_rank", max_rank)  # before anything is computed
+    size = _checks.max_rank(max_rank)  # before anything is computed
     ranks = rank_queries(distmat, q_pids, g_pids, q_camids, g_camids)
     return ranks.cmc(size), ranks.mAP
 
@@ -90,7 +90,7 @@ def eval_cuhk03_wrap(
     Raises:
         As ``eval_market1501_wrap``.
     """
-    _checks.count("max_rank", max_rank)
+    _checks.max_rank(max_rank)
     _checks.count("repeats", repeats)
     _checks.seed(seed)
     ranks = rank_queries(distmat, q_pids, g_pids, q_camids, g_camids)

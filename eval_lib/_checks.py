@@ -41,17 +41,27 @@ class NoMatchError(ValueError):
     """No query has a match among the images kept for it."""
 
 
+def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """``values`` as an array, without a copy where there is one.
+
+    Raises:
+        TypeError: they cannot be read as one, such as a tensor that requires gradients.
+    """
+    try:
+        return np.asarray(values)
+    except Exception as error:  # whatever the other library calls it
+        raise TypeError(f"{name} cannot be read as an array: {error}") from error
+
+
 def identities(name: str, values: ArrayLike, size: int, unit: str) -> NDArray[np.int64]:
     """``values`` as (size,) contiguous int64.
 
     Raises:
         TypeError: not integers. ValueError: not one a query or gallery image, or beyond 64 bits.
     """
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.ndim != 1 or len(array) != size:
-        raise ValueError(
-            f"{name} must have one entry for each of the {size} {unit} of distmat, got shape {array.shape}"
-        )
+        raise ValueError(f"{name} must have one entry for each of the {size} {unit}, got shape {array.shape}")
     if array.size == 0:
         return np.zeros(0, dtype=np.int64)  # an empty list has no integer type
     if array.dtype.kind not in "iu":
@@ -69,7 +79,7 @@ def distances(distmat: ArrayLike) -> NDArray[Any]:
     Raises:
         TypeError: not real numbers of at most 64 bits. ValueError: not 2-d, without queries, or integers beyond 2**53.
     """
-    array = np.asarray(distmat)
+    array = as_array("distmat", distmat)
     if array.ndim != 2:
         raise ValueError(f"distmat must be (num_query, num_gallery), got shape {array.shape}")
     if array.shape[0] == 0:
@@ -88,6 +98,20 @@ def real_type(array: NDArray[Any]) -> type[np.float32] | type[np.float64]:
     """The type that ``array`` is compared in: its values fit without rounding."""
     exact_in_float32 = np.can_cast(array.dtype, np.float32, "safe")
     return np.float32 if exact_in_float32 else np.float64
+
+
+MOST_RANKS = 1 << 24
+
+
+def max_rank(value: int) -> int:
+    """``value`` as an int in [1, 2**24]: so many numbers are made of it, however short the gallery.
+
+    Raises:
+        TypeError: not a whole number. ValueError: out of range.
+    """
+    if count("max_rank", value) > MOST_RANKS:
+        raise ValueError(f"max_rank must be at most {MOST_RANKS}, got {value}")
+    return int(value)
 
 
 def count(name: str, value: int) -> int:

@@ -67,7 +67,7 @@ class QueryRanks:
         Raises:
             ValueError, TypeError: ``max_rank`` is not a whole number of at least 1.
         """
-        size = _checks.count("max_rank", max_rank)
+        size = _checks.max_rank(max_rank)
         hits = self.first_hit[self.valid]
         return np.cumsum(np.bincount(hits[hits < size], minlength=size)) / len(hits)
 
@@ -105,10 +105,10 @@ def rank_queries(
     table = _checks.distances(distmat)
     rows, columns = table.shape
     ids = (
-        _checks.identities("q_pids", q_pids, rows, "rows (queries)"),
-        _checks.identities("g_pids", g_pids, columns, "columns (gallery images)"),
-        _checks.identities("q_camids", q_camids, rows, "rows (queries)"),
-        _checks.identities("g_camids", g_camids, columns, "columns (gallery images)"),
+        _checks.identities("q_pids", q_pids, rows, "rows (queries) of distmat"),
+        _checks.identities("g_pids", g_pids, columns, "columns (gallery images) of distmat"),
+        _checks.identities("q_camids", q_camids, rows, "rows (queries) of distmat"),
+        _checks.identities("g_camids", g_camids, columns, "columns (gallery images) of distmat"),
     )
     threads = _checks.count("threads", _default_threads(table.size) if threads is None else threads)
     native = _native.choose(backend)

@@ -46,11 +46,11 @@ def single_shot_cmc(
     """
     table = _checks.distances(distmat)
     rows, columns = table.shape
-    query_pids = _checks.identities("q_pids", q_pids, rows, "rows (queries)")
-    gallery_pids = _checks.identities("g_pids", g_pids, columns, "columns (gallery images)")
-    query_camids = _checks.identities("q_camids", q_camids, rows, "rows (queries)")
-    gallery_camids = _checks.identities("g_camids", g_camids, columns, "columns (gallery images)")
-    size = _checks.count("max_rank", max_rank)
+    query_pids = _checks.identities("q_pids", q_pids, rows, "rows (queries) of distmat")
+    gallery_pids = _checks.identities("g_pids", g_pids, columns, "columns (gallery images) of distmat")
+    query_camids = _checks.identities("q_camids", q_camids, rows, "rows (queries) of distmat")
+    gallery_camids = _checks.identities("g_camids", g_camids, columns, "columns (gallery images) of distmat")
+    size = _checks.max_rank(max_rank)
     draws = _checks.count("repeats", repeats)
     first_seed = _checks.seed(seed)
 

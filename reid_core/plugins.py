@@ -19,7 +19,7 @@ def names(package: str) -> list[str]:
 
 def closest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean "x"?`` for the nearest known name, or an empty string."""
-    match = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    match = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(m) for m in match)}?" if match else ""
 
 

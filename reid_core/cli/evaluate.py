@@ -72,7 +72,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expansion_alpha",
         type=float,
-        default=0.0,
         help="weigh those by similarity to this power (default: 0, evenly)",
     )
     parser.add_argument("--roc", action="store_true", help="true positive rates of pairs at small false positive rates")
@@ -140,9 +139,13 @@ def post_processing(args: argparse.Namespace) -> PostProcessing:
     numbers = {name: getattr(args, name) for name in ("k1", "k2", "lambda_value") if getattr(args, name) is not None}
     if numbers and not args.rerank:
         raise UsageError(f"--{next(iter(numbers))} belongs to --rerank, which was not given")
-    return PostProcessing(
-        args.database_augmentation, args.query_expansion, args.expansion_alpha, args.rerank, **numbers
-    )
+    if args.expansion_alpha is not None:
+        if not (args.query_expansion or args.database_augmentation):
+            raise UsageError(
+                "--expansion_alpha belongs to --query_expansion and --database_augmentation: give one of them"
+            )
+        numbers["alpha"] = args.expansion_alpha
+    return PostProcessing(args.database_augmentation, args.query_expansion, rerank=args.rerank, **numbers)
 
 
 def _second_bar(post: PostProcessing) -> AbstractContextManager[Tick | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -78,30 +79,27 @@ def scores(counts: Counts) -> Scores:
     """The measures of every query, by the formulas and in the order of additions of ``eval_lib.reference``."""
     starts = counts.starts
     total = np.diff(starts)
-    queries = len(total)
-    ahead, rank = np.zeros(queries, np.int64), np.full(queries, -1, np.int64)
-    first_hit, num_tied = np.full(queries, -1, np.int64), np.zeros(queries, np.int64)
-    ap, ap_trapezoid = np.zeros(queries), np.zeros(queries)
-    same = np.zeros(queries, np.int64)
-    for j in range(int(total.max(initial=0))):
-        rows = np.flatnonzero(total > j)
-        match = starts[rows] + j
-        ahead[rows] += counts.between[match]
-        rank[rows] = j + ahead[rows]
-        if j == 0:
-            first_hit[rows] = rank[rows]
-        precision = (j + 1) / (rank[rows] + 1)
-        old = np.where(rank[rows] == 0, 1.0, j / np.maximum(rank[rows], 1))
-        ap[rows] += precision
-        ap_trapezoid[rows] += 0.5 * (precision + old)
-        # Of equal matches only the first was marked.
-        again = counts.thresholds[match] == counts.thresholds[match - 1] if j else np.zeros(len(rows), bool)
-        same[rows] = np.where(again, same[rows], counts.tied[match] > 0)
-        num_tied[rows] += same[rows]
+    queries, size = len(total), int(starts[-1])
+    first, last = starts[:-1][total > 0], starts[1:][total > 0] - 1
+    owner = np.repeat(np.arange(queries), total)
+    nth = np.arange(size) - starts[owner]
+    sums = np.cumsum(counts.between)
+    rank = nth + sums - (sums - counts.between)[starts[owner]]
+    # Each query's numbers are added one after another, in the order of its matches: that is what bincount does.
+    precision = (nth + 1) / (rank + 1)
+    ap = np.bincount(owner, precision, queries)
+    precision += np.where(rank == 0, 1.0, nth / np.maximum(rank, 1))
+    ap_trapezoid = np.bincount(owner, 0.5 * precision, queries)
+    # Of equal matches only the first was marked as tied.
+    again = np.zeros(size, bool)
+    again[1:] = (counts.thresholds[1:] == counts.thresholds[:-1]) & (nth[1:] > 0)
+    tied = (counts.tied > 0)[np.maximum.accumulate(np.where(again, 0, np.arange(size)))]
+    first_hit, last_hit = np.full(queries, -1, np.int64), np.full(queries, -1, np.int64)
+    first_hit[total > 0], last_hit[total > 0] = rank[first], rank[last]
+    num_tied = np.bincount(owner[tied], minlength=queries)
     with np.errstate(invalid="ignore"):
-        return Scores(
-            first_hit, total, num_tied, ap / total, ap_trapezoid / total, np.where(total, total / (rank + 1), np.nan)
-        )
+        inp = np.where(total, total / (last_hit + 1), np.nan)
+        return Scores(first_hit, total, num_tied, ap / total, ap_trapezoid / total, inp)
 
 
 def too_far_apart(query: int, image: int, distance: float) -> str:
@@ -117,11 +115,12 @@ def sort_matches(thresholds: NDArray[np.float32], owner: Ints) -> NDArray[np.flo
     return thresholds[np.lexsort((thresholds, owner))]
 
 
-def query_ranks(counts: Counts, matches: Matches, backend: str) -> QueryRanks:
-    """The measures of every query, in the queries' own order."""
+def query_ranks(parts: Sequence[Scores], matches: Matches, backend: str) -> QueryRanks:
+    """The measures of every query, in the queries' own order, from those of all chunks of queries."""
     order = matches.query_order
+    whole = Scores(*(np.concatenate(values) for values in zip(*parts)))
     return QueryRanks(
-        **{name: unsort(values, order) for name, values in scores(counts)._asdict().items()},
+        **{name: unsort(values, order) for name, values in whole._asdict().items()},
         num_dropped=unsort(matches.num_dropped, order),
         num_junk=matches.num_junk,
         backend=backend,

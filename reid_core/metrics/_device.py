@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from reid_core.errors import NumericalError
 from reid_core.metrics import _device_tiles
 from reid_core.metrics._chunks import Chunk, cut_queries
-from reid_core.metrics._counting import Counts, sort_matches, too_far_apart
+from reid_core.metrics._counting import Scores, scores, sort_matches, too_far_apart
 from reid_core.metrics._device_counts import DeviceCounts, there
 from reid_core.metrics._device_tiles import DeviceEmbeddings, left_tile, plain_arithmetic, tile_distances
 from reid_core.metrics._lengths import Metric
@@ -41,13 +40,13 @@ def count_embeddings(
     workers: int,
     backend: str,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Counts, dict[str, Any]]:
-    """Counts of all matches of all queries, and what to note of who made them; as ``_host.count_embeddings``.
+) -> tuple[list[Scores], dict[str, Any]]:
+    """The measures of all queries, in the order of ``matches``, and what to note of who made them; as ``_host.count_embeddings``.
 
     ``workers`` has no meaning here; ``backend`` is as ``counter`` gives it.
     """
     shape, device = TileShape(_device_tiles.TILE, _device_tiles.TILE), sides[0].device
-    whole = Counts(np.empty(len(matches.owner), np.float32), matches.starts)
+    found = []
     row_bytes = sides[0].width * (4 if sides[0].metric == "cosine" else 8)
     chunks = cut_queries(matches, shape.rows, row_bytes, budget // 2)
     order = there(matches.gallery_order, device)
@@ -61,8 +60,8 @@ def count_embeddings(
 
         with plain_arithmetic(device):
             part = _DeviceChunk(sides, matches, first, last, shape, order, budget // 2)
-            part.run(backend, tick).store(whole)
-    return whole, {"backend": backend, "device": str(device)}
+            found.append(scores(part.run(backend, tick).added_up()))
+    return found, {"backend": backend, "device": str(device)}
 
 
 class _DeviceChunk(Chunk):
@@ -83,8 +82,10 @@ class _DeviceChunk(Chunk):
 
     def run(self, backend: str, tick: Callable[[int, int], None]) -> DeviceCounts:
         """Distances of the matches first, then the counts; a tile made for the first is kept for the second."""
-        found = self._match_distances().cpu().numpy()
-        Shards.here().add_up(found)
+        shards = Shards.here()
+        with shards.together():
+            found = self._match_distances().cpu().numpy()
+        shards.add_up(found)
         counts = DeviceCounts(self, sort_matches(found, self.owner), self.device, backend)
         for done, c in enumerate(self.mine):
             right: Tensor | None = None
@@ -97,7 +98,8 @@ class _DeviceChunk(Chunk):
                     self.fine.append(distances.isfinite().all())
                 counts.add_tile(distances, row, self.columns[c])
             tick(done + 1, len(self.mine))
-        self._refuse_not_finite()
+        with shards.together():
+            self._refuse_not_finite()
         return counts
 
     def _distances(self, r: int, right: Tensor) -> Tensor:

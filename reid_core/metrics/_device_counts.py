@@ -39,11 +39,12 @@ class DeviceCounts:
         starts, low, high = self.starts[first : last + 1], self.low[first:last], self.high[first:last]
         count_tile(tile, column, self.thresholds, starts, low, high, self.between, self.tied, backend=self.backend)
 
-    def store(self, whole: Counts) -> None:
-        """Write the chunk's thresholds, and its counts added up over all processes, to their places among all."""
-        between, tied, own = self.between.cpu().numpy(), self.tied.cpu().numpy(), self.chunk.own
-        Shards.here().add_up(between, tied)
-        whole.thresholds[own], whole.between[own], whole.tied[own] = self.host_thresholds, between, tied
+    def added_up(self) -> Counts:
+        """The chunk's counts over all processes."""
+        counts = Counts(self.host_thresholds, self.chunk.starts)
+        counts.between, counts.tied = self.between.cpu().numpy(), self.tied.cpu().numpy()
+        Shards.here().add_up(counts.between, counts.tied)
+        return counts
 
 
 def there(values: NDArray[Any], device: torch.device) -> Tensor:

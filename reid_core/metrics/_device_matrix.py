@@ -12,7 +12,7 @@ from eval_lib import QueryRanks, _checks
 from reid_core.errors import NumericalError, UsageError
 from reid_core.metrics import _device_tiles
 from reid_core.metrics._chunks import Chunk
-from reid_core.metrics._counting import Counts, query_ranks, sort_matches
+from reid_core.metrics._counting import Counts, query_ranks, scores, sort_matches
 from reid_core.metrics._device_counts import DeviceCounts, there
 from reid_core.metrics._matches import find_matches
 from reid_core.metrics._tiles import TileShape
@@ -48,10 +48,10 @@ def rank_matrix(
         real = _real_type(distmat)
         rows, columns = distmat.shape
         arrays = (
-            _checks.identities("q_pids", ids[0], rows, "rows (queries)"),
-            _checks.identities("g_pids", ids[1], columns, "columns (gallery images)"),
-            _checks.identities("q_camids", ids[2], rows, "rows (queries)"),
-            _checks.identities("g_camids", ids[3], columns, "columns (gallery images)"),
+            _checks.identities("q_pids", ids[0], rows, "rows (queries) of distmat"),
+            _checks.identities("g_pids", ids[1], columns, "columns (gallery images) of distmat"),
+            _checks.identities("q_camids", ids[2], rows, "rows (queries) of distmat"),
+            _checks.identities("g_camids", ids[3], columns, "columns (gallery images) of distmat"),
         )
     except (ValueError, TypeError, RuntimeError) as error:
         raise UsageError(str(error)) from error
@@ -59,11 +59,11 @@ def rank_matrix(
         distmat = distmat.detach()
         _refuse_not_finite(distmat)
         matches = find_matches(*arrays, drop_same_camera=drop_same_camera)
-        refuse_no_match(len(matches.owner), arrays, matches.num_junk, int(matches.num_dropped.sum()))
+        refuse_no_match(matches.total, arrays, matches.num_junk, int(matches.num_dropped.sum()))
         queries, gallery = there(matches.query_order, device), there(matches.gallery_order, device)
-        found = distmat[queries[there(matches.owner, device)], gallery[there(matches.column, device)]].to(real)
         tile = _device_tiles.TILE
         chunk = Chunk(matches, 0, rows, TileShape(tile, tile))
+        found = distmat[queries[there(chunk.owner, device)], gallery[there(chunk.column, device)]].to(real)
         counts = DeviceCounts(chunk, sort_matches(found.cpu().numpy(), chunk.owner), device, backend)
         for column in chunk.columns:
             for row in chunk.rows:
@@ -71,7 +71,7 @@ def rank_matrix(
                 counts.add_tile(part.to(real), row, column)
         whole = Counts(counts.host_thresholds, matches.starts)
         whole.between, whole.tied = counts.between.cpu().numpy(), counts.tied.cpu().numpy()
-    return query_ranks(whole, matches, backend), {"backend": backend, "device": str(device)}
+    return query_ranks([scores(whole)], matches, backend), {"backend": backend, "device": str(device)}
 
 
 def _real_type(distmat: Tensor) -> torch.dtype:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from eval_lib import _native
 from reid_core.errors import NumericalError
 from reid_core.metrics._chunks import Chunk, cut_queries
-from reid_core.metrics._counting import Counts, sort_matches, too_far_apart
+from reid_core.metrics._counting import Counts, Scores, scores, sort_matches, too_far_apart
 from reid_core.metrics._lengths import Metric
 from reid_core.metrics._matches import Matches
 from reid_core.metrics._shards import Shards
@@ -42,8 +42,8 @@ def count_embeddings(
     workers: int,
     native: ModuleType | None,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Counts, dict[str, Any]]:
-    """Counts of all matches of all queries, and what to note of who made them.
+) -> tuple[list[Scores], dict[str, Any]]:
+    """The measures of all queries, in the order of ``matches``, and what to note of who made them.
 
     Args:
         sides: queries and gallery.
@@ -55,7 +55,7 @@ def count_embeddings(
     """
     row_bytes = sides[0].width * (4 if sides[0].metric == "cosine" else 8)
     chunks = cut_queries(matches, TILE.rows, row_bytes, budget // 2)
-    whole = Counts(np.empty(len(matches.owner), np.float32), matches.starts)
+    found = []
     for number, (first, last) in enumerate(chunks):
 
         def tick(done: int, total: int, number: int = number) -> None:
@@ -64,10 +64,9 @@ def count_embeddings(
 
         part = _HostChunk(sides, matches, first, last, budget // 2, workers, native)
         with ThreadPoolExecutor(workers) as pool:
-            counts = part.run(pool, workers, tick)
-        whole.thresholds[part.own] = counts.thresholds
-        whole.between[part.own], whole.tied[part.own] = counts.between, counts.tied
-    return whole, {"backend": "python" if native is None else "native"}
+            found.append(scores(part.run(pool, workers, tick)))
+        del part
+    return found, {"backend": "python" if native is None else "native"}
 
 
 class _PackedTiles:
@@ -175,20 +174,22 @@ class _HostChunk(Chunk):
         try:
             matched = pool.map(self._match_distances, self.found)
             counted = pool.map(count, tiles)
-            list(matched)
+            with self.shards.together():
+                list(matched)
             self.shards.add_up(self.thresholds)
             self._refuse_not_finite()
             self.thresholds = sort_matches(self.thresholds, self.owner)
             parts += [Counts(self.thresholds, self.starts, self.native) for _ in range(workers)]
             self.ready.set()
-            for done, _ in enumerate(counted, 1):
-                tick(done, len(tiles))
+            with self.shards.together():
+                for done, _ in enumerate(counted, 1):
+                    tick(done, len(tiles))
         except BaseException:
             self.stop.set()
             self.ready.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-        total = Counts(self.thresholds, self.starts, self.native)
+        total = parts.pop()
         for part in parts:
             total.add(part)
         self.shards.add_up(total.between, total.tied)

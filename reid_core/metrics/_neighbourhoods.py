@@ -6,6 +6,7 @@ the members that R(i) and H(j) share, and R + E H, E being the expansions that w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,43 @@ from reid_core.metrics._unit_rows import UnitRows
 _CELLS = 1 << 20
 """Numbers in a temporary array, so that it stays in the cache."""
 
+_WORK = 1 << 22
+"""Pairs of entries that a sparse product meets before somebody can stop it."""
+
 
 def neighbourhoods(index: NDArray[np.int32], k1: int) -> sparse.csr_array:
     """(N, N) whose entries stand at the expanded k-reciprocal neighbours of each image, in order."""
     half = round(k1 / 2)
     own = _reciprocal(index, k1 + 1)
     halves = _reciprocal(index, half + 1)
+    turned = halves.T.tocsr()
     size = halves.sum(axis=1)
-    # int32 counts; `own` has ones at its entries, so that the product keeps the counts where they are asked for.
-    common = own.multiply(own @ halves.T).tocsr()
-    common.data = (3 * common.data > 2 * size[common.indices]).astype(np.int32)
-    common.eliminate_zeros()
-    union = (own + common @ halves).tocsr()
-    union.sort_indices()
-    return union.astype(np.float64)
+    pieces = []
+    for rows in row_blocks(own, turned):
+        some = own[rows]
+        # int32 counts; `some` has ones at its entries, so that the product keeps the counts where they are asked for.
+        common = some.multiply(some @ turned).tocsr()
+        common.data = (3 * common.data > 2 * size[common.indices]).astype(np.int32)
+        common.eliminate_zeros()
+        union = (some + common @ halves).tocsr()
+        union.sort_indices()
+        pieces.append(union.astype(np.float64))
+    return sparse.vstack(pieces, format="csr")
+
+
+def product(left: sparse.csr_array, right: sparse.csr_array) -> sparse.csr_array:
+    """``left @ right``, which Ctrl-C can stop: SciPy looks at nothing before a product is done."""
+    return sparse.vstack([left[rows] @ right for rows in row_blocks(left, right)], format="csr")
+
+
+def row_blocks(left: sparse.csr_array, right: sparse.csr_array) -> Iterator[slice]:
+    """Rows of ``left`` whose product with ``right`` is some tens of milliseconds of work; all of them in the end."""
+    entries = np.concatenate([[0], np.cumsum(np.diff(right.indptr)[left.indices], dtype=np.int64)])
+    work, start = entries[left.indptr], 0
+    while start < left.shape[0]:
+        stop = max(start + 1, int(np.searchsorted(work, work[start] + _WORK, side="right")) - 1)
+        yield slice(start, stop)
+        start = stop
 
 
 def _reciprocal(index: NDArray[np.int32], k: int) -> sparse.csr_array:

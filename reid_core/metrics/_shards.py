@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reid_core import errors
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,38 @@ class Shards:
         if distributed is None or not distributed.is_available() or not distributed.is_initialized():
             return Shards()
         return Shards(distributed.get_rank(), distributed.get_world_size())
+
+    @contextmanager
+    def together(self) -> Iterator[dict[str, Any]]:
+        """What fails inside in one process fails in all; so do facts, put into the dict, that are not the same in all.
+
+        Without this the others would wait for sums that never come.
+        """
+        facts: dict[str, Any] = {}
+        try:
+            yield facts
+        except Exception as error:
+            self._tell(type(error).__name__, str(error), facts)
+            raise
+        for rank, (kind, words, theirs) in enumerate(self._tell("", "", facts)):
+            if kind:
+                raise getattr(errors, kind, RuntimeError)(f"process {rank} of {self.world} stopped: {words}")
+            for name, value in theirs.items():
+                if value != facts.get(name):
+                    raise errors.UsageError(
+                        f"{name} must be the same in all processes, got {facts.get(name)} in process {self.rank} and "
+                        f"{value} in process {rank}"
+                    )
+
+    def _tell(self, kind: str, words: str, facts: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+        """What every process has to say, by rank."""
+        if self.world == 1:
+            return []
+        from torch import distributed
+
+        said: list[Any] = [None] * self.world
+        distributed.all_gather_object(said, (kind, words, facts))
+        return said
 
     def mine(self, tiles: range) -> range:
         """Every ``world``-th tile of the gallery."""

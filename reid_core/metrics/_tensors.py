@@ -21,12 +21,24 @@ def is_tensor(value: object) -> TypeGuard[torch.Tensor]:
 
 
 def as_array(value: Any) -> Any:
-    """A CPU tensor as the array over the same memory (bfloat16, which NumPy lacks, as a float32 copy); for ids, copied from
-    a device. Everything else as it is."""
+    """A CPU tensor as the array over the same memory; copied from another device, and to float32 where NumPy lacks its type
+    (bfloat16, float8). Everything else as it is.
+
+    Raises:
+        UsageError: a tensor that is no array, such as a sparse one.
+    """
     if not is_tensor(value):
         return value
-    value = value.detach().cpu().resolve_neg()
-    return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    try:
+        value = value.detach().cpu().resolve_neg().resolve_conj()
+        small = value.dtype.is_floating_point and str(value.dtype) not in (
+            "torch.float16",
+            "torch.float32",
+            "torch.float64",
+        )
+        return (value.float() if small else value).numpy()
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(f"a tensor of {value.dtype} {value.layout} cannot be read as an array: {error}") from error
 
 
 def device_of(**values: Any) -> torch.device | None:

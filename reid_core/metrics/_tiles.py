@@ -131,8 +131,11 @@ def tile_distances(left: Tile, right: Tile, metric: Metric, out: NDArray[np.floa
     # In float64: the squares cancel, and what is left of float32 would be noise for near images.
     products = np.empty((left.size, right.size))
     multiply(left.packed, right.packed, products)
+    step = 64  # a few rows at a time: no second array of the product's size
     with np.errstate(over="ignore", invalid="ignore"):  # too far apart: not finite, and noticed where it is counted
-        products *= -2.0
-        products += left.squares[:, None] + right.squares[None]
-        np.maximum(products, 0.0, out=products)
-        here[...] = np.sqrt(products, out=products)
+        for start in range(0, left.size, step):
+            some = products[start : start + step]
+            some *= -2.0
+            some += left.squares[start : start + step, None] + right.squares[None]
+            np.maximum(some, 0.0, out=some)
+            here[start : start + step] = np.sqrt(some, out=some)

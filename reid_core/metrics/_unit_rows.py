@@ -11,9 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from reid_core.errors import UsageError
 from reid_core.metrics._lengths import checked_lengths
 from reid_core.metrics._products import Packed, can_pack, pack
+from reid_core.metrics._tensors import as_array
 
 TILE = 512
 """Rows that are copied and multiplied at a time."""
+
+
+_SHORTEST = 1e-300
+"""Rows that are shorter are made longer first: one through their length is no number of float64."""
 
 
 class Rows(NamedTuple):
@@ -36,8 +41,9 @@ class UnitRows:
     """
 
     def __init__(self, *sets: Rows) -> None:
-        self._arrays = [_array(rows) for rows in sets]
-        factors = [1.0 / checked_lengths(rows.kind, array, rows.names) for rows, array in zip(sets, self._arrays)]
+        checked = [_array_and_lengths(rows) for rows in sets]
+        self._arrays = [array for array, _ in checked]
+        factors = [1.0 / lengths for _, lengths in checked]
         widths = {array.shape[1] for array in self._arrays}
         if len(widths) > 1:
             said = ", ".join(f"{rows.kind} {array.shape[1]}" for rows, array in zip(sets, self._arrays))
@@ -93,8 +99,13 @@ def buffer(width: int, rows: int = TILE) -> NDArray[np.float32]:
     return np.empty((rows, width), dtype=np.float32)
 
 
-def _array(rows: Rows) -> NDArray[Any]:
-    array = np.asarray(rows.embedding)
+def _array_and_lengths(rows: Rows) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    array = np.asarray(as_array(rows.embedding))
     if array.ndim == 2 and len(array) == 0:
         raise UsageError(f"there is no {rows.kind} embedding: its shape is {array.shape}")
-    return array
+    lengths = checked_lengths(rows.kind, array, rows.names)
+    short = lengths < _SHORTEST
+    if short.any():
+        array = np.where(short[:, None], array.astype(np.float64) * 2.0**200, array)
+        lengths = np.where(short, lengths * 2.0**200, lengths)
+    return array, lengths

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eval_lib import _native
 from reid_core.metrics._lengths import Metric, check_widths
+from reid_core.metrics._tensors import as_array
 from reid_core.metrics._tiles import TILE, Embeddings, tile_distances
 
 
@@ -43,7 +44,7 @@ def distance_matrix(
         NumericalError: an embedding has a NaN or an infinite number, or is a row of zeros; row and image are named.
         UsageError: shapes that do not fit, or an unknown metric.
     """
-    query, gallery = np.asarray(query), np.asarray(gallery)
+    query, gallery = (np.asarray(as_array(side)) for side in (query, gallery))
     sides = Embeddings("query", query, metric, query_names), Embeddings("gallery", gallery, metric, gallery_names)
     check_widths(*sides)
     distmat = np.empty((len(query), len(gallery)), dtype=np.float32)

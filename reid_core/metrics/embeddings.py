@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from eval_lib import _checks, _native
@@ -14,6 +16,7 @@ from reid_core.metrics import _host
 from reid_core.metrics._counting import query_ranks
 from reid_core.metrics._lengths import Metric, check_widths
 from reid_core.metrics._matches import find_matches
+from reid_core.metrics._shards import Shards
 from reid_core.metrics._tensors import as_array, device_of
 from reid_core.metrics.rank import as_rank_result, refuse_no_match
 from reid_core.types import RankResult
@@ -53,8 +56,9 @@ def rank_metrics_from_embeddings(
         metric: ``cosine`` or ``euclidean``.
         max_rank: length of the CMC.
         memory: what may be used beside the inputs, as a number of bytes or as in ``256MB``. Less memory means more passes
-            over the gallery, never other figures. What works always is a tile of queries (768 of them; 2,048 on a GPU) with
-            their matches, and a tile of the gallery and one of distances for each thread.
+            over the gallery, never other figures. What is used always is a tile of queries (768 of them; 2,048 on a GPU)
+            with 8 MB of matches, and for each thread a tile of the gallery and one of distances, for ``euclidean`` in
+            float64.
         protocol: ``market1501`` or ``any-camera``.
         query_names, gallery_names: image paths, for the messages.
         threads: products under way at a time, each made by one thread; by default one for each processor. Not on a GPU.
@@ -70,39 +74,43 @@ def rank_metrics_from_embeddings(
         DataError: no query has a match.
         UsageError: shapes, types or numbers that do not fit.
     """
-    if protocol not in ("market1501", "any-camera"):
-        raise UsageError(
-            f"from embeddings the protocols are market1501 and any-camera, got {protocol!r}; for cuhk03 use "
-            "rank_metrics(distance_matrix(query, gallery), ..., protocol='cuhk03')"
-        )
-    q_pids, g_pids, q_camids, g_camids = (as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
     there: Any = _host
-    if device_of(query=query, gallery=gallery) is not None:
-        from reid_core.metrics import _device
+    with Shards.here().together() as facts:
+        if protocol not in ("market1501", "any-camera"):
+            raise UsageError(
+                f"from embeddings the protocols are market1501 and any-camera, got {protocol!r}; for cuhk03 use "
+                "rank_metrics(distance_matrix(query, gallery), ..., protocol='cuhk03')"
+            )
+        q_pids, g_pids, q_camids, g_camids = (as_array(values) for values in (q_pids, g_pids, q_camids, g_camids))
+        if device_of(query=query, gallery=gallery) is not None:
+            from reid_core.metrics import _device
 
-        there = _device
-    sides = (
-        there.embeddings("query", query, metric, query_names),
-        there.embeddings("gallery", gallery, metric, gallery_names),
-    )
-    check_widths(*sides)
-    budget = bytes_of(memory)
-    try:
-        counter = there.counter(backend, sides)
-        _checks.count("max_rank", max_rank)
-        workers = _checks.count("threads", _native.usable_processors() if threads is None else threads)
-        ids = (
-            _checks.identities("q_pids", q_pids, len(sides[0]), "query embeddings"),
-            _checks.identities("g_pids", g_pids, len(sides[1]), "gallery embeddings"),
-            _checks.identities("q_camids", q_camids, len(sides[0]), "query embeddings"),
-            _checks.identities("g_camids", g_camids, len(sides[1]), "gallery embeddings"),
+            there = _device
+        sides = (
+            there.embeddings("query", query, metric, query_names),
+            there.embeddings("gallery", gallery, metric, gallery_names),
         )
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UsageError(str(error)) from error
-    matches = find_matches(*ids, drop_same_camera=protocol == "market1501")
-    refuse_no_match(len(matches.owner), ids, matches.num_junk, int(matches.num_dropped.sum()))
-    counts, notes = there.count_embeddings(sides, matches, budget, workers, counter, progress)
-    ranks = query_ranks(counts, matches, notes["backend"])
+        check_widths(*sides)
+        budget = bytes_of(memory)
+        try:
+            counter = there.counter(backend, sides)
+            _checks.max_rank(max_rank)
+            workers = _checks.count("threads", _native.usable_processors() if threads is None else threads)
+            ids = (
+                _checks.identities("q_pids", q_pids, len(sides[0]), "query embeddings"),
+                _checks.identities("g_pids", g_pids, len(sides[1]), "gallery embeddings"),
+                _checks.identities("q_camids", q_camids, len(sides[0]), "query embeddings"),
+                _checks.identities("g_camids", g_camids, len(sides[1]), "gallery embeddings"),
+            )
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UsageError(str(error)) from error
+        matches = find_matches(*ids, drop_same_camera=protocol == "market1501")
+        refuse_no_match(matches.total, ids, matches.num_junk, int(matches.num_dropped.sum()))
+        # With other pieces of work the processes would wait for each other's sums, and for ever.
+        facts |= {"memory": budget, "protocol": protocol, "metric": metric, "numbers of an embedding": sides[0].width}
+        facts |= {"identities and cameras": zlib.crc32(np.concatenate(ids).tobytes())}
+    parts, notes = there.count_embeddings(sides, matches, budget, workers, counter, progress)
+    ranks = query_ranks(parts, matches, notes["backend"])
     return as_rank_result(ranks, ranks.cmc(max_rank), protocol, notes)
 
 
@@ -112,9 +120,9 @@ def bytes_of(memory: str | int) -> int:
     Raises:
         UsageError: anything else.
     """
-    if isinstance(memory, int) and not isinstance(memory, bool) and memory > 0:
-        return memory
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)(i?)b\s*", str(memory), re.IGNORECASE)
+    if isinstance(memory, (int, np.integer)) and not isinstance(memory, bool) and memory > 0:
+        return int(memory)
+    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d+)?)\s*([kmg]?)(i?)b\s*", str(memory), re.IGNORECASE)
     if not found or float(found[1]) == 0:
         raise UsageError(f"memory must be a number of bytes or a text like 256MB, got {memory!r}")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmg".index(found[2].lower() or " "))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -102,7 +103,7 @@ def _check(k: int, alpha: float, available: int, what: str) -> None:
         raise UsageError(f"k must be a whole number of at least 1, got {k!r}")
     if k > available:
         raise UsageError(f"k must be at most the {available} {what}, got {k}")
-    if not (math.isfinite(alpha) and alpha >= 0):
+    if not (isinstance(alpha, numbers.Real) and math.isfinite(alpha) and alpha >= 0):
         raise UsageError(f"alpha must be a finite number of at least 0, got {alpha!r}")
 
 
@@ -114,7 +115,8 @@ def _blended(
     similarity: NDArray[np.float32],
     alpha: float,
 ) -> NDArray[np.float32]:
-    weight = np.maximum(similarity, 0) ** alpha if alpha else np.ones_like(similarity)
+    # No more than 1: what rounding adds to a similarity would grow beyond all numbers with a large alpha.
+    weight = (np.clip(similarity, 0, 1).astype(np.float64) ** alpha).astype(np.float32)
     blend = np.empty((len(images), images.width), dtype=np.float32)
     for start in range(0, len(images), TILE):
         block = images.tile(start, blend[start : start + TILE])

@@ -65,7 +65,7 @@ def rank_metrics(
         )
     drop_same_camera = protocol != "any-camera"
     try:
-        _checks.count("max_rank", max_rank)
+        _checks.max_rank(max_rank)
         if protocol == "cuhk03":
             _checks.seed(seed)
             _checks.count("repeats", repeats)

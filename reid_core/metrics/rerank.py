@@ -5,6 +5,7 @@ The definition, and whose it is, stands in ``reid_core.metrics.rerank_reference`
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from scipy import sparse
 
 from reid_core.errors import UsageError
 from reid_core.metrics._nearest import Sink, nearest_of_all
-from reid_core.metrics._neighbourhoods import neighbourhoods, similarities
+from reid_core.metrics._neighbourhoods import neighbourhoods, product, similarities
 from reid_core.metrics._products import multiplying_threads
 from reid_core.metrics._unit_rows import TILE, Rows, UnitRows, buffer
 
@@ -38,7 +39,7 @@ def k_reciprocal_rerank(
     """Re-ranked distances: whose neighbours are the same people, as far as that is known without labels.
 
     All images, queries and gallery, are neighbours of each other; junk and distractors too, as nobody would know them
-    apart. Beside the result, some 2 kB an image are needed (for k1 = 20). Equal to ``rerank_reference.rerank_dense``
+    apart. Beside the result, some 2 kB an image are needed for k1 = 20, more with more: at worst with the square of k1. Equal to ``rerank_reference.rerank_dense``
     to 1e-5; neighbours that are equally near, but for the rounding of float32, may change places.
 
     Args:
@@ -144,8 +145,8 @@ def _checked(images: UnitRows, k1: int, k2: int, lambda_value: float) -> tuple[i
         raise UsageError(f"k1 must be less than the {len(images)} images of query and gallery together, got {k1}")
     if k2 > len(images):
         raise UsageError(f"k2 must be at most the {len(images)} images of query and gallery together, got {k2}")
-    if not 0 <= lambda_value <= 1:
-        raise UsageError(f"lambda_value must lie in [0, 1], got {lambda_value!r}")
+    if not (isinstance(lambda_value, numbers.Real) and 0 <= lambda_value <= 1):
+        raise UsageError(f"lambda_value must be a number in [0, 1], got {lambda_value!r}")
     return int(k1), int(k2), float(lambda_value)
 
 
@@ -181,7 +182,7 @@ def _encode(plan: _Plan, sink: Sink | None) -> _Encoded:
         few = index[:, : plan.k2]
         starts = np.arange(len(few) + 1) * plan.k2
         mean = sparse.csr_array((np.full(few.size, 1.0 / plan.k2), few.ravel(), starts), shape=members.shape)
-        members = mean @ members
+        members = product(mean, members)
     weights, weighed_by = members[: plan.num_query], members[plan.num_query :].T.tocsr()
     met = np.diff(weighed_by.indptr)[weights.indices]
     work = np.concatenate([[0], np.cumsum(met, dtype=np.int64)])[weights.indptr]

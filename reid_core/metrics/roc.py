@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 import eval_lib
 from reid_core.errors import DataError, NumericalError, UsageError
 from reid_core.metrics._products import multiplying_threads
+from reid_core.metrics._tensors import as_array
 from reid_core.metrics._unit_rows import TILE, Rows, UnitRows, buffer
 from reid_core.metrics.rank import PROTOCOLS
 from reid_core.plugins import closest
@@ -212,7 +213,7 @@ class _Pairs:
 
 
 def _integers(name: str, values: ArrayLike, size: int | None = None) -> NDArray[np.int64]:
-    array = np.asarray(values)
+    array = np.asarray(as_array(values))
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise UsageError(f"{name} must be whole numbers, one an image, got {array.dtype} {array.shape}")
     if size is not None and len(array) != size:
@@ -223,7 +224,7 @@ def _integers(name: str, values: ArrayLike, size: int | None = None) -> NDArray[
 
 
 def _rows_of(distances: ArrayLike, pairs: _Pairs) -> Blocks:
-    table = np.asarray(distances)
+    table = np.asarray(as_array(distances))
     if table.shape != (pairs.rows, pairs.columns):
         raise UsageError(f"distances must be ({pairs.rows}, {pairs.columns}) like the pids, got {table.shape}")
     step = max(1, _CELLS // max(pairs.columns, 1))
@@ -234,7 +235,7 @@ def _checked(blocks: Blocks, pairs: _Pairs) -> Iterator[tuple[int, int, NDArray[
     """Blocks of rows with their first; together they must be all queries."""
     start = 0
     for given in blocks():
-        block = np.asarray(given)
+        block = np.asarray(as_array(given))
         if block.ndim != 2 or block.shape[1] != pairs.columns or block.dtype.kind not in "fiu":
             raise UsageError(
                 f"distances must be real, with {pairs.columns} columns like g_pids, got {block.dtype} {block.shape}"

@@ -42,6 +42,8 @@ def test_tables(trained, capsys):
 def test_numbers_of_a_re_ranking_that_was_not_asked_for(trained, capsys):
     assert run([*trained, "--k2", "3"]) == 2
     assert "--k2 belongs to --rerank" in capsys.readouterr().err
+    assert run([*trained, "--expansion_alpha", "3"]) == 2
+    assert "--expansion_alpha belongs to --query_expansion and --database_augm" in capsys.readouterr().err
     assert run([*trained, "--rerank", "--k1", "999"]) == 2
     assert "k1 must lie in [1, 17]" in capsys.readouterr().err
 

@@ -146,6 +146,8 @@ def test_a_mean_is_rounded_once():
 def test_max_rank_is_at_least_one(max_rank):
     with pytest.raises(ValueError, match="max_rank must be at least 1"):
         eval_lib.eval_market1501_wrap(DISTMAT, *IDS, max_rank)
+    with pytest.raises(ValueError, match="max_rank must be at most 16777216, got 10000000000000"):
+        eval_lib.eval_market1501_wrap(DISTMAT, *IDS, 10**13)
     for wrong in (2.5, True):
         with pytest.raises(TypeError, match="whole number"):
             eval_lib.eval_market1501_wrap(DISTMAT, *IDS, wrong)

@@ -69,9 +69,13 @@ def test_every_figure_stands_with_its_query():
     ids = rng.integers(0, 9, 40), rng.integers(-1, 9, 90), rng.integers(0, 3, 40), rng.integers(0, 3, 90)
     matches = find_matches(*ids, drop_same_camera=True)
     tile = distmat[matches.query_order][:, matches.gallery_order]
-    counts = Counts(sort_matches(tile[matches.owner, matches.column], matches.owner), matches.starts)
+    owner, column = matches.pairs(0, 40)
+    counts = Counts(sort_matches(tile[owner, column], owner), matches.starts)
     assert counts.add_tile(tile, tile.shape[1], 0, matches.low, matches.high)
-    found, expected = query_ranks(counts, matches, "python"), eval_lib.rank_queries(distmat, *ids, backend="python")
+    found, expected = (
+        query_ranks([scores(counts)], matches, "python"),
+        eval_lib.rank_queries(distmat, *ids, backend="python"),
+    )
     for name in ("first_hit", "ap", "ap_trapezoid", "inp", "num_matches", "num_tied", "num_dropped", "num_junk"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 

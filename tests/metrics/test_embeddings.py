@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 from contextlib import ExitStack
 
@@ -12,12 +13,12 @@ import numpy as np
 import pytest
 
 from reid_core.errors import DataError, NumericalError, UsageError
-from reid_core.metrics import _host, _tiles
+from reid_core.metrics import _chunks, _host, _tiles
 from reid_core.metrics._chunks import _MATCH_BYTES, cut_queries
 from reid_core.metrics._host import _PackedTiles
 from reid_core.metrics._matches import find_matches
 from reid_core.metrics._products import Packed
-from reid_core.metrics._tiles import Tile
+from reid_core.metrics._tiles import TILE, Tile
 from reid_core.metrics.distance import distance_matrix
 from reid_core.metrics.embeddings import bytes_of, rank_metrics_from_embeddings
 from reid_core.metrics.rank import rank_metrics
@@ -142,7 +143,7 @@ def test_progress_reaches_its_total():
         assert [done for done, _ in calls] == list(range(1, len(calls) + 1)) and calls[-1][0] == calls[-1][1]
 
 
-def test_chunks_hold_as_many_tiles_of_queries_as_memory():
+def test_chunks_hold_as_many_tiles_of_queries_as_memory(monkeypatch):
     """Four queries with three matches each, a tile a query: some of 100 bytes and three matches have room together."""
     matches = find_matches(*(np.array(ids) for ids in ([1, 1, 2, 2], [1, 2] * 3, [0] * 4, [1] * 6)), True)
     each = 100 + 3 * _MATCH_BYTES
@@ -155,6 +156,54 @@ def test_chunks_hold_as_many_tiles_of_queries_as_memory():
     ):
         assert cut_queries(matches, 1, 100, budget) == chunks
     assert cut_queries(matches, 3, 100, 1) == [(0, 3), (3, 4)]
+    # A tile whose matches alone are too many is cut; less than what is allowed always, it is not.
+    monkeypatch.setattr(_chunks, "_LEAST", 0)
+    assert cut_queries(matches, 3, 100, 6 * _MATCH_BYTES) == [(0, 2), (2, 4)]
+    assert cut_queries(matches, 3, 100, 1) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    monkeypatch.setattr(_chunks, "_LEAST", 6 * _MATCH_BYTES)
+    assert cut_queries(matches, 3, 100, 1) == [(0, 2), (2, 4)]
+
+
+def test_matches_of_any_queries_are_those_of_a_search():
+    rng = np.random.default_rng(0)
+    for trial in range(40):
+        people = int(rng.integers(1, 12))
+        ids = [rng.integers(low, people, size) for low, size in ((-1, 30), (-1, 70))]
+        ids += [rng.integers(-2, 3, size) for size in (30, 70)]
+        for drop in (True, False):
+            matches = find_matches(*ids, drop_same_camera=drop)
+            q_pids, g_pids, q_cams, g_cams = ids
+            q_pids, q_cams = q_pids[matches.query_order], q_cams[matches.query_order]
+            g_pids, g_cams = g_pids[matches.gallery_order], g_cams[matches.gallery_order]
+            assert sorted(matches.gallery_order) == np.flatnonzero(ids[1] != -1).tolist()
+            same = q_pids[:, None] == g_pids
+            camera = same & (q_cams[:, None] == g_cams) & drop
+            for i in range(30):
+                np.testing.assert_array_equal(np.flatnonzero(same[i]), np.arange(matches.low[i], matches.high[i]))
+            np.testing.assert_array_equal(matches.num_dropped, camera.sum(axis=1))
+            first, last = sorted(rng.integers(0, 31, 2))
+            owner, column = np.nonzero((same & ~camera)[first:last])
+            for found, expected in zip(matches.pairs(first, last), (owner, column)):
+                np.testing.assert_array_equal(found, expected, err_msg=str(trial))
+            assert matches.total == (same & ~camera).sum()
+
+
+def test_many_matches_stay_within_the_memory_too():
+    """Four million matches, of which a hundred bytes each would be 400 MB."""
+    rng = np.random.default_rng(0)
+    q, g = rng.normal(size=(800, 8)).astype(np.float32), rng.normal(size=(10_000, 8)).astype(np.float32)
+    ids = [rng.integers(0, 2, size) for size in (800, 10_000)]
+    ids += [rng.integers(0, 50, size) for size in (800, 10_000)]
+    peaks = []
+    for memory in ("20MB", "2GB"):
+        tracemalloc.start()
+        result = rank_metrics_from_embeddings(q, g, *ids, memory=memory, threads=2)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert result.num_valid_queries == 800
+    # Two tiles of distances and of the gallery for the threads stand beside the limit.
+    assert peaks[0] < 20e6 + 2 * 2 * 4 * TILE.rows * TILE.columns
+    assert peaks[1] > 2 * peaks[0]  # else this shows nothing
 
 
 def test_a_tile_in_use_is_never_packed_over():
@@ -280,6 +329,10 @@ def test_an_interruption_ends_it_soon():
         ({"protocol": "cuhk03"}, UsageError, "distance_matrix"),
         ({"memory": "lots"}, UsageError, "memory must be"),
         ({"memory": 0}, UsageError, "memory must be"),
+        ({"memory": "9" * 400 + "GB"}, UsageError, "memory must be"),
+        ({"max_rank": 10**13}, UsageError, "max_rank must be at most"),
+        ({"metric": None}, UsageError, "unknown distance None"),
+        ({"protocol": None}, UsageError, "got None"),
         ({"q_pids": [8, 9]}, DataError, "none of the 2 queries has a match among the 4 gallery images: 0 identities"),
         ({"backend": "gpu"}, UsageError, "backend must be auto, native or python"),
         ({"gallery": np.full((4, 2), 1e300), "metric": "euclidean"}, NumericalError, "distance of query image 0"),

@@ -87,6 +87,20 @@ def test_progress_ends_at_its_total():
     assert calls[-1] == (3, 3)
 
 
+def test_a_power_however_large_leaves_copies_alone():
+    """Of images that are alike the similarity may be rounded above 1, which no power may blow up."""
+    rng = np.random.default_rng(0)
+    gallery = rng.normal(size=(40, 37)).astype(np.float32)
+    for function in (
+        lambda alpha: average_query_expansion(gallery, gallery, 3, alpha),
+        lambda a: database_augmentation(np.repeat(gallery, 2, 0), 2, a),
+    ):
+        for alpha in (1e6, 1e300):
+            found = function(alpha)
+            assert np.isfinite(found).all()
+            np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
+
+
 def test_wrong_arguments():
     query, gallery = np.ones((2, 3)), np.ones((4, 3))
     for call, message in [
@@ -94,6 +108,7 @@ def test_wrong_arguments():
         (lambda: database_augmentation(gallery, 4), "at most the 3 gallery images beside the image itself, got 4"),
         (lambda: average_query_expansion(query, gallery, 0), "k must be a whole number of at least 1, got 0"),
         (lambda: average_query_expansion(query, gallery, 1, -1.0), "alpha must be a finite number of at least 0"),
+        (lambda: database_augmentation(gallery, 1, "x"), "alpha must be a finite number of at least 0, got 'x'"),
         (lambda: database_augmentation(gallery, 1, math.nan), "alpha must be a finite number of at least 0"),
         (lambda: average_query_expansion(query, gallery[:, :2], 1), "query embeddings have 3 numbers, gallery"),
     ]:

@@ -117,6 +117,14 @@ def test_huge_and_tiny_beyond_squares():
     np.testing.assert_allclose(images.tile(0, buffer(2, 2)), [[0.5**0.5] * 2, [0.6, 0.8]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rows_so_short_that_one_through_their_length_is_infinite(dtype):
+    tiny = np.array([3, 4], dtype) * np.finfo(dtype).smallest_subnormal
+    images = UnitRows(Rows("query", np.array([[1, 1], tiny], dtype)))
+    for found in (images.tile(0, buffer(2, 2)), images.pick(np.arange(2))):
+        np.testing.assert_allclose(found, [[0.5**0.5] * 2, [0.6, 0.8]], rtol=1e-6)
+
+
 def test_bad_rows_are_named():
     good, bad = np.ones((600, 3)), np.ones((700, 3))
     bad[650, 1] = np.inf

@@ -5,9 +5,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from reid_core.errors import NumericalError, UsageError
-from reid_core.metrics import rerank
+from reid_core.metrics import _neighbourhoods, rerank
 from reid_core.metrics.rerank import k_reciprocal_blocks, k_reciprocal_rerank
 from reid_core.metrics.rerank_reference import rerank_dense
 
@@ -201,6 +202,21 @@ def test_no_matrix_of_all_pairs_is_kept():
     assert peak < 5000 * 5000 * 4 * 0.6
 
 
+def test_products_of_sparse_matrices_are_cut_where_ctrl_c_can_come_in(monkeypatch):
+    """By hand: rows of two, no and three entries, which meet two entries each."""
+    left = sparse.csr_array(np.array([[1, 2, 0], [0, 0, 0], [1, 1, 3]]))
+    right = sparse.csr_array(np.array([[1, 0, 1], [0, 2, 2], [3, 3, 0]]))
+    for work, cuts in ((3, [(0, 1), (1, 2), (2, 3)]), (4, [(0, 2), (2, 3)]), (9, [(0, 2), (2, 3)]), (10, [(0, 3)])):
+        monkeypatch.setattr(_neighbourhoods, "_WORK", work)
+        assert [(rows.start, rows.stop) for rows in _neighbourhoods.row_blocks(left, right)] == cuts
+        np.testing.assert_array_equal(_neighbourhoods.product(left, right).toarray(), (left @ right).toarray())
+    query, gallery = clusters(np.random.default_rng(4), 9, 30)
+    monkeypatch.setattr(_neighbourhoods, "_WORK", 7)
+    small = k_reciprocal_rerank(query, gallery, 8, 3)
+    monkeypatch.setattr(_neighbourhoods, "_WORK", 1 << 40)
+    np.testing.assert_array_equal(small, k_reciprocal_rerank(query, gallery, 8, 3))
+
+
 def test_progress_rises_to_its_total():
     query, gallery = clusters(np.random.default_rng(7), 600, 500)
     for run in (k_reciprocal_rerank, lambda *a, **k: list(k_reciprocal_blocks(*a, **k))):
@@ -221,8 +237,9 @@ def test_wrong_arguments_are_refused_before_anything_is_computed(function, monke
         ({"k2": 0}, "k2 must be a whole number of at least 1, got 0"),
         ({"k2": 26}, "k2 must be at most the 25 images"),
         ({"k2": True}, "k2 must be a whole number"),
-        ({"lambda_value": 1.5}, r"lambda_value must lie in \[0, 1\], got 1.5"),
-        ({"lambda_value": math.nan}, "lambda_value must lie"),
+        ({"lambda_value": 1.5}, r"lambda_value must be a number in \[0, 1\], got 1.5"),
+        ({"lambda_value": math.nan}, "lambda_value must be a number"),
+        ({"lambda_value": "x"}, "lambda_value must be a number"),
     ]:
         with pytest.raises(UsageError, match=message):
             function(query, gallery, **numbers)
