@@ -60,7 +60,7 @@ CoRefinePart<LossOf<Real>> part_of(const CoRefine<Real>& problem, std::int64_t r
     const std::int64_t start = chunk * loss_chunk;
     const std::int64_t size = std::min(loss_chunk, problem.classes - start);
     for (int k = 0; k < 2; ++k) {
-        logits[k] = buffers[k].widened(row_of(problem.logits[k], row) + start, size);
+        logits[k] = buffers[k].widened(row_of(problem.logits[k], row) + start, size, isa);
         part.top_chunk[k] = chunk;
     }
     sum_chunk(logits, size, part, isa);
@@ -143,11 +143,11 @@ void write_gradient(const CoRefineBackward<Real>& problem, std::int64_t row, std
     GradientBuffer<Real> gradient;
     Real* out = problem.gradient + row * problem.classes + start;
     Wide* wide = gradient.of(out);
-    write_gradient(buffers[0].widened(row_of(problem.logits, row) + start, size),
-                   buffers[1].widened(row_of(problem.peer, row) + start, size), size, factors, wide, isa);
+    write_gradient(buffers[0].widened(row_of(problem.logits, row) + start, size, isa),
+                   buffers[1].widened(row_of(problem.peer, row) + start, size, isa), size, factors, wide, isa);
     const std::int64_t taught = static_cast<std::int64_t>(peer[2]) - start;
     if (taught >= 0 && taught < size) wide[taught] -= static_cast<Wide>(grad * weight);
-    gradient.store(out, size);
+    gradient.store(out, size, isa);
 }
 
 }  // namespace reid

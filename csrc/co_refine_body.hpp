@@ -71,7 +71,7 @@ struct CoRefineSums {
 };
 
 template <class Wide>
-void sum_chunk(const Wide* const* logits, std::int64_t size, CoRefinePart<Wide>& part) {
+void sum_chunk(const Wide* const* logits, std::ptrdiff_t size, CoRefinePart<Wide>& part) {
     for (int k = 0; k < 2; ++k) {
         part.largest[k] = largest_of(logits[k], size);
         part.reference[k] = part.largest[k] == -std::numeric_limits<Wide>::infinity() ? 0 : part.largest[k];
@@ -86,16 +86,12 @@ void sum_chunk(const Wide* const* logits, std::int64_t size, CoRefinePart<Wide>&
 }
 
 template <class Wide>
-void write_gradient(const Wide* logits, const Wide* peer, std::int64_t size, const CoRefineFactors<Wide>& factors,
+void write_gradient(const Wide* logits, const Wide* peer, std::ptrdiff_t size, const CoRefineFactors<Wide>& factors,
                     Wide* out) {
-    constexpr std::ptrdiff_t width = lanes<Wide>;
-    const auto gradient = [&](VectorOf<Wide> one, VectorOf<Wide> other) {
+    map_vectors(logits, peer, size, out, [&](VectorOf<Wide> one, VectorOf<Wide> other) {
         const auto theirs = exp_of(other - filled(factors.peer_largest)) * filled(factors.peer);
         return multiply_add(exp_of(one - filled(factors.largest)), filled(factors.own), -theirs);
-    };
-    std::ptrdiff_t j = 0;
-    for (; j + width <= size; j += width) store(out + j, gradient(load(logits + j), load(peer + j)));
-    if (j < size) store_tail(out + j, gradient(load_tail(logits + j, size - j), load_tail(peer + j, size - j)), size - j);
+    });
 }
 
 }  // namespace REID_ISA_NAMESPACE

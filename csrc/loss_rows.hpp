@@ -13,6 +13,10 @@
 #include "isa.hpp"
 #include "loss_problems.hpp"
 
+#define REID_BODY "convert_body.hpp"
+#include "each_isa.hpp"
+#undef REID_BODY
+
 namespace reid {
 
 // Classes that are worked on at a time: two networks' logits in float32 (32 KiB) stay in the cache.
@@ -27,23 +31,33 @@ const Real* row_of(const Rows<Real>& rows, std::int64_t row) {
     return rows.first + row * rows.stride;
 }
 
+template <class Real>
+void widen_all(const Real* from, std::int64_t size, float* to, Isa isa) {
+    REID_FOR_ISA(isa, widen_all(from, size, to));
+}
+
+template <class Real>
+void narrow_all(const float* from, std::int64_t size, Real* to, Isa isa) {
+    REID_FOR_ISA(isa, narrow_all(from, size, to));
+}
+
 // A chunk as float32 or float64: where it lies, or copied.
 template <class Real>
 struct ChunkBuffer {
     float values[loss_chunk];
 
-    const float* widened(const Real* from, std::int64_t size) {
-        for (std::int64_t j = 0; j < size; ++j) values[j] = widen(from[j]);
+    const float* widened(const Real* from, std::int64_t size, Isa isa) {
+        widen_all(from, size, values, isa);
         return values;
     }
 };
 template <>
 struct ChunkBuffer<float> {
-    static const float* widened(const float* from, std::int64_t) { return from; }
+    static const float* widened(const float* from, std::int64_t, Isa) { return from; }
 };
 template <>
 struct ChunkBuffer<double> {
-    static const double* widened(const double* from, std::int64_t) { return from; }
+    static const double* widened(const double* from, std::int64_t, Isa) { return from; }
 };
 
 // A gradient while it is made: where it belongs, or in a copy that is rounded at the end.
@@ -52,19 +66,17 @@ struct GradientBuffer {
     float values[loss_chunk];
 
     float* of(Real*) { return values; }
-    void store(Real* to, std::int64_t size) const {
-        for (std::int64_t j = 0; j < size; ++j) narrow(values[j], to[j]);
-    }
+    void store(Real* to, std::int64_t size, Isa isa) const { narrow_all(values, size, to, isa); }
 };
 template <>
 struct GradientBuffer<float> {
     static float* of(float* to) { return to; }
-    static void store(float*, std::int64_t) {}
+    static void store(float*, std::int64_t, Isa) {}
 };
 template <>
 struct GradientBuffer<double> {
     static double* of(double* to) { return to; }
-    static void store(double*, std::int64_t) {}
+    static void store(double*, std::int64_t, Isa) {}
 };
 
 // Place of the first number for which `wanted` is true, or `size`. A block at a time, which becomes vectors.
@@ -73,9 +85,9 @@ std::int64_t first_place(const Real* values, std::int64_t size, const Wanted& wa
     constexpr std::int64_t block = 64;
     std::int64_t j = 0;
     for (; j + block <= size; j += block) {
-        bool found = false;
-        for (std::int64_t i = 0; i < block; ++i) found |= wanted(widen(values[j + i]));
-        if (found) break;
+        std::int32_t found = 0;
+        for (std::int64_t i = 0; i < block; ++i) found += wanted(widen(values[j + i]));
+        if (found > 0) break;
     }
     while (j < size && !wanted(widen(values[j]))) ++j;
     return j;

@@ -161,5 +161,14 @@ struct Sum {
     }
 };
 
+// out[j] = form(one[j], other[j]), a vector at a time.
+template <class Real, class Form>
+inline void map_vectors(const Real* one, const Real* other, std::ptrdiff_t size, Real* out, const Form& form) {
+    constexpr std::ptrdiff_t width = lanes<Real>;
+    std::ptrdiff_t j = 0;
+    for (; j + width <= size; j += width) store(out + j, form(load(one + j), load(other + j)));
+    if (j < size) store_tail(out + j, form(load_tail(one + j, size - j), load_tail(other + j, size - j)), size - j);
+}
+
 }  // namespace REID_ISA_NAMESPACE
 }  // namespace reid

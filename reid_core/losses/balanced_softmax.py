@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reid_core import ops
 from reid_core.losses._arguments import at_least_float32, check_labels, check_logits, check_share
 from reid_core.losses.smoothed_cross_entropy import smoothed_cross_entropy
 
@@ -13,7 +14,13 @@ NO_SAMPLE = 1e-12
 
 
 def balanced_softmax_loss(
-    logits: Tensor, labels: Tensor, class_counts: Tensor, tau: float = 1.0, smoothing: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    tau: float = 1.0,
+    smoothing: float = 0.0,
+    *,
+    backend: str = "auto",
 ) -> Tensor:
     """``smoothed_cross_entropy(logits + tau * log class_counts, labels, smoothing)``, one value a sample.
 
@@ -26,6 +33,7 @@ def balanced_softmax_loss(
             without any counts 1e-12; whoever counts may want to warn of it.
         tau: strength of the prior, at least 0: at 0 the counts play no part.
         smoothing: as in ``smoothed_cross_entropy``, of the shifted logits.
+        backend: ``native`` (compiled), ``torch`` (the definition below), or ``auto``: ``native`` where it was built.
 
     Returns:
         (B,) float32, float64 for float64 logits. A row with NaN has the loss NaN.
@@ -34,6 +42,7 @@ def balanced_softmax_loss(
         ValueError: ``smoothing`` lies outside [0, 1], ``tau`` is negative or not finite, shapes or devices do not fit,
             or, on the CPU, a label lies outside [0, C) or a count is negative or not finite.
         TypeError: logits are not floating point numbers, or labels not int64.
+        RuntimeError: ``native`` was asked for and is missing; the message says why.
 
     Reference:
         J. Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, eq. 4.
@@ -41,9 +50,10 @@ def balanced_softmax_loss(
     check_share("smoothing", smoothing)
     check_logits(logits)
     check_labels(logits, labels)
-    return smoothed_cross_entropy(
-        logits.to(at_least_float32(logits)) + prior_shift(logits, class_counts, tau), labels, smoothing
-    )
+    shift = prior_shift(logits, class_counts, tau)
+    if ops.use_native(logits.device.type, backend):
+        return ops.cross_entropy(logits, labels, 1.0, 0.0, smoothing, shift)
+    return smoothed_cross_entropy(logits.to(shift.dtype) + shift, labels, smoothing, backend="torch")
 
 
 def prior_shift(logits: Tensor, class_counts: Tensor, tau: float) -> Tensor:

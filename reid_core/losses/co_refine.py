@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from reid_core import ops
 from reid_core.losses._arguments import at_least_float32, check_alike
 
 
@@ -14,6 +15,8 @@ def co_refine_loss(
     soft_weight: float = 1.0,
     agree_weight: float = 1.0,
     disagree_weight: float = 1.0,
+    *,
+    backend: str = "auto",
 ) -> Tensor:
     """``w * CE(logits, argmax peer) + soft_weight * H(softmax peer, softmax logits)``, one value a sample.
 
@@ -25,6 +28,8 @@ def co_refine_loss(
         peer_logits: (B, C) of the same type, the other network's, detached: it only teaches.
         soft_weight: weight of the soft term (mu), at least 0.
         agree_weight, disagree_weight: weights of the hard term, at least 0.
+        backend: ``native`` (compiled, one pass over the logits), ``torch`` (the definition below), or ``auto``:
+            ``native`` where it was built.
 
     Returns:
         (B,) float32, float64 for float64 logits. The caller takes the mean over all B samples, also when some weights
@@ -32,8 +37,10 @@ def co_refine_loss(
         the largest logit go to the lowest class. A row with NaN has the loss NaN.
 
     Raises:
-        ValueError: shapes or devices differ, there is no class, the peer requires a gradient, or a weight is negative.
+        ValueError: shapes or devices differ, there is no class, the peer requires a gradient, a weight is negative, or
+            the backend is unknown.
         TypeError: logits are not of one floating point type.
+        RuntimeError: ``native`` was asked for and is missing; the message says why.
 
     Reference:
         M. Ye et al., "Collaborative Refining for Person Re-Identification With Label Noise",
@@ -49,9 +56,9 @@ def co_refine_loss(
             "peer_logits require a gradient, but the peer only teaches: pass peer_logits.detach(), or let both learn "
             "with co_refine_pair_loss"
         )
-    for name, weight in (("soft", soft_weight), ("agree", agree_weight), ("disagree", disagree_weight)):
-        if not weight >= 0.0:
-            raise ValueError(f"{name}_weight must be at least 0, got {weight}")
+    _check_weights(soft_weight, agree_weight, disagree_weight)
+    if ops.use_native(logits.device.type, backend):
+        return ops.co_refine(logits, peer_logits, (soft_weight, agree_weight, disagree_weight))
     dtype = at_least_float32(logits)
     peer_probs = functional.softmax(peer_logits, dim=1, dtype=dtype)
     log_probs = functional.log_softmax(logits, dim=1, dtype=dtype)
@@ -69,20 +76,35 @@ def co_refine_pair_loss(
     soft_weight: float = 1.0,
     agree_weight: float = 1.0,
     disagree_weight: float = 1.0,
+    *,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """``co_refine_loss`` of each network with the other, detached here, as its teacher.
 
     Args:
         logits_a, logits_b: (B, C) float of one type, before softmax.
         soft_weight, agree_weight, disagree_weight: at least 0.
+        backend: as in ``co_refine_loss``; ``native`` reads both networks' logits once.
 
     Returns:
         Two of (B,), as ``co_refine_loss`` gives them: the loss of the first network, whose gradient reaches ``logits_a``
         alone, and of the second.
 
     Raises:
-        ValueError, TypeError: as ``co_refine_loss``.
+        ValueError, TypeError, RuntimeError: as ``co_refine_loss``.
     """
     check_alike("logits_a", logits_a, "logits_b", logits_b)
+    _check_weights(soft_weight, agree_weight, disagree_weight)
     weights = soft_weight, agree_weight, disagree_weight
-    return co_refine_loss(logits_a, logits_b.detach(), *weights), co_refine_loss(logits_b, logits_a.detach(), *weights)
+    if ops.use_native(logits_a.device.type, backend):
+        return ops.co_refine_pair(logits_a, logits_b, weights)
+    return (
+        co_refine_loss(logits_a, logits_b.detach(), *weights, backend="torch"),
+        co_refine_loss(logits_b, logits_a.detach(), *weights, backend="torch"),
+    )
+
+
+def _check_weights(soft_weight: float, agree_weight: float, disagree_weight: float) -> None:
+    for name, weight in (("soft", soft_weight), ("agree", agree_weight), ("disagree", disagree_weight)):
+        if not weight >= 0.0:
+            raise ValueError(f"{name}_weight must be at least 0, got {weight}")

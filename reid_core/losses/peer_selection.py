@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from reid_core import ops
 from reid_core.losses._arguments import at_least_float32, check_alike, check_labels, check_share
 
 
@@ -29,7 +30,9 @@ class PeerSelection:
     picks: Tensor
 
 
-def peer_selection(logits_a: Tensor, logits_b: Tensor, labels: Tensor, drop_rate: float) -> PeerSelection:
+def peer_selection(
+    logits_a: Tensor, logits_b: Tensor, labels: Tensor, drop_rate: float, *, backend: str = "auto"
+) -> PeerSelection:
     """Predictions, agreement, losses and small-loss picks of both networks.
 
     Each network picks ``floor((1 - drop_rate) * |A| + 1e-9)`` of the samples A that both predict alike: those with its
@@ -41,11 +44,13 @@ def peer_selection(logits_a: Tensor, logits_b: Tensor, labels: Tensor, drop_rate
         logits_a, logits_b: (B, C) float of one type, before softmax.
         labels: (B,) int64 in [0, C), the given labels.
         drop_rate: the share of A that each network refuses, in [0, 1].
+        backend: ``native`` (compiled), ``torch`` (the definition below), or ``auto``: ``native`` where it was built.
 
     Raises:
         ValueError: ``drop_rate`` lies outside [0, 1], shapes or devices do not fit, or, on the CPU, a label lies
             outside [0, C).
         TypeError: logits are not of one floating point type, or labels not int64.
+        RuntimeError: ``native`` was asked for and is missing; the message says why.
 
     Reference:
         Z. Sun et al., "Webly Supervised Fine-Grained Recognition: Benchmark Datasets and An Approach", ICCV 2021.
@@ -53,6 +58,9 @@ def peer_selection(logits_a: Tensor, logits_b: Tensor, labels: Tensor, drop_rate
     check_share("drop_rate", drop_rate)
     check_alike("logits_a", logits_a, "logits_b", logits_b)
     check_labels(logits_a, labels)
+    if ops.use_native(logits_a.device.type, backend):
+        losses, predictions = ops.peer_statistics(logits_a, logits_b, labels)
+        return select_peers(predictions, losses, drop_rate)
     pair = logits_a.detach(), logits_b.detach()
     predictions = torch.stack([logits.argmax(dim=1) for logits in pair])
     log_probs = [functional.log_softmax(logits, dim=1, dtype=at_least_float32(logits)) for logits in pair]

@@ -5,15 +5,17 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from reid_core import ops
 from reid_core.losses._arguments import at_least_float32, check_logits
 
 
-def soft_target_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def soft_target_cross_entropy(logits: Tensor, targets: Tensor, *, backend: str = "auto") -> Tensor:
     """``-sum over classes c of targets[c] * log softmax(logits)[c]``, one value a sample.
 
     Args:
         logits: (B, C) float, before softmax.
         targets: (B, C) float, at least 0, constant. Rows usually sum to 1; nothing is divided by their sum.
+        backend: ``native`` (compiled), ``torch`` (the definition below), or ``auto``: ``native`` where it was built.
 
     Returns:
         (B,) float32, float64 for float64 logits. A class with target 0 contributes 0 even where its logit is -inf. The
@@ -22,6 +24,7 @@ def soft_target_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: shapes or devices differ, there is no class, or the targets require a gradient.
         TypeError: logits or targets are not floating point numbers.
+        RuntimeError: ``native`` was asked for and is missing; the message says why.
     """
     check_logits(logits)
     if targets.shape != logits.shape:
@@ -32,6 +35,10 @@ def soft_target_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         raise ValueError(f"targets are on {targets.device}, logits on {logits.device}")
     if targets.requires_grad:
         raise ValueError("targets require a gradient, but are constant here: pass targets.detach()")
-    log_probs = functional.log_softmax(logits, dim=1, dtype=at_least_float32(logits))
-    targets = targets.to(log_probs.dtype)
+    dtype = at_least_float32(logits)
+    if ops.use_native(logits.device.type, backend):
+        targets = targets if targets.dtype == logits.dtype else targets.to(dtype)
+        return ops.soft_target_cross_entropy(logits, targets)
+    log_probs = functional.log_softmax(logits, dim=1, dtype=dtype)
+    targets = targets.to(dtype)
     return -(targets * log_probs.masked_fill(targets == 0, 0.0)).sum(dim=1)

@@ -12,13 +12,12 @@ from reid_core.errors import NumericalError
 from reid_core.metrics import _device_tiles
 from reid_core.metrics._chunks import Chunk, cut_queries
 from reid_core.metrics._counting import Scores, scores, sort_matches, too_far_apart
-from reid_core.metrics._device_counts import DeviceCounts, there
+from reid_core.metrics._device_counts import DeviceCounts, counting_backend, there
 from reid_core.metrics._device_tiles import DeviceEmbeddings, left_tile, plain_arithmetic, tile_distances
 from reid_core.metrics._lengths import Metric
 from reid_core.metrics._matches import Matches
 from reid_core.metrics._shards import Shards
 from reid_core.metrics._tiles import TileShape
-from reid_core.ops import use_native
 
 Sides = tuple[DeviceEmbeddings, DeviceEmbeddings]
 
@@ -30,7 +29,7 @@ def embeddings(kind: str, values: Tensor, metric: Metric, names: Sequence[str] |
 
 def counter(backend: str, sides: Sides) -> str:
     """What counts: ``native`` or ``python``."""
-    return "native" if use_native(sides[0].device.type, backend) else "python"
+    return counting_backend(backend, sides[0].device)
 
 
 def count_embeddings(

@@ -12,7 +12,7 @@ from torch import Tensor
 from reid_core.metrics._chunks import Chunk
 from reid_core.metrics._counting import Counts
 from reid_core.metrics._shards import Shards
-from reid_core.ops import count_tile
+from reid_core.ops import count_tile, use_native
 
 
 class DeviceCounts:
@@ -20,11 +20,12 @@ class DeviceCounts:
 
     Args:
         thresholds: (M,) distances of the chunk's matches, ascending for each query.
-        backend: of ``ops.count_tile``.
+        backend: as ``counting_backend`` gives it.
     """
 
     def __init__(self, chunk: Chunk, thresholds: NDArray[Any], device: torch.device, backend: str) -> None:
-        self.chunk, self.host_thresholds, self.backend = chunk, thresholds, backend
+        self.chunk, self.host_thresholds = chunk, thresholds
+        self.backend = "torch" if backend == "python" else backend  # a GPU's plain form is PyTorch's
         self.thresholds, self.starts = there(thresholds, device), there(chunk.starts, device)
         self.low, self.high = there(chunk.low, device), there(chunk.high, device)
         self.between, self.tied = (torch.zeros(len(thresholds), dtype=torch.int64, device=device) for _ in range(2))
@@ -45,6 +46,17 @@ class DeviceCounts:
         counts.between, counts.tied = self.between.cpu().numpy(), self.tied.cpu().numpy()
         Shards.here().add_up(counts.between, counts.tied)
         return counts
+
+
+def counting_backend(backend: str, device: torch.device) -> str:
+    """What counts on a device: ``native`` or ``python``.
+
+    Raises:
+        ValueError: an unknown backend. RuntimeError: ``native`` was asked for and is missing.
+    """
+    if backend not in ("auto", "native", "python"):
+        raise ValueError(f"backend must be auto, native or python, got {backend!r}")
+    return "native" if use_native(device.type, "torch" if backend == "python" else backend) else "python"
 
 
 def there(values: NDArray[Any], device: torch.device) -> Tensor:

@@ -13,11 +13,10 @@ from reid_core.errors import NumericalError, UsageError
 from reid_core.metrics import _device_tiles
 from reid_core.metrics._chunks import Chunk
 from reid_core.metrics._counting import Counts, query_ranks, scores, sort_matches
-from reid_core.metrics._device_counts import DeviceCounts, there
+from reid_core.metrics._device_counts import DeviceCounts, counting_backend, there
 from reid_core.metrics._matches import find_matches
 from reid_core.metrics._tiles import TileShape
 from reid_core.metrics.rank import refuse_no_match
-from reid_core.ops import use_native
 
 _EXACT_IN_FLOAT32 = (torch.float16, torch.bfloat16, torch.float32, torch.bool, torch.uint8, torch.int8, torch.int16)
 _EXACT_IN_FLOAT64 = (torch.float64, torch.int32, torch.int64)
@@ -44,7 +43,7 @@ def rank_matrix(
     """
     device = distmat.device
     try:
-        backend = "native" if use_native(device.type, backend) else "python"
+        backend = counting_backend(backend, device)
         real = _real_type(distmat)
         rows, columns = distmat.shape
         arrays = (

@@ -38,7 +38,7 @@ def count_tile(
             looks at the values on the CPU alone; on a GPU that would mean to wait for it.
         low, high: (R,) int64: gallery places ``low:high`` are the row's own identity.
         between, tied: (M,) int64, added to in place.
-        backend: ``auto``, ``native`` or ``python``.
+        backend: ``auto``, ``native`` or ``torch``.
 
     Raises:
         RuntimeError: shapes, types or devices that do not fit; or ``native`` was asked for and is missing.
@@ -76,3 +76,7 @@ def _count_tile(
         behind = torch.where(nearer, behind, middle)
     between.index_add_(0, first, torch.ones_like(first))
     tied.index_add_(0, first, (thresholds[first] == values).to(torch.int64))
+
+
+SHAPES = {"count_tile": lambda *arguments: None}
+"""What the compiler needs to know of the operation: it fills in place."""

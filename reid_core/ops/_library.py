@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import pkgutil
+from pathlib import Path
 
 import torch
 
@@ -13,7 +15,7 @@ import eval_lib
 logger = logging.getLogger(__name__)
 
 LIBRARY = "reid_core.ops._torch_ops"
-BACKENDS = ("auto", "native", "python")
+BACKENDS = ("auto", "native", "torch")
 
 
 @functools.cache
@@ -27,12 +29,12 @@ def _load() -> str:
         torch.ops.load_library(found.origin)  # type: ignore[no-untyped-call]
     except OSError as error:
         return f"it was built for another machine or another torch than {torch.__version__}: {error}"
-    torch.library.register_fake("reid_core::count_tile", _fills_in_place)
+    names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."))
+    for name in names:
+        shapes = {} if name == LIBRARY else getattr(importlib.import_module(name), "SHAPES", {})
+        for op, shape in shapes.items():
+            torch.library.register_fake(f"reid_core::{op}", shape)
     return ""
-
-
-def _fills_in_place(*args: object) -> None:
-    """What the compiler needs to know of an operation that returns nothing and makes no tensor."""
 
 
 def why_missing(device_type: str = "cpu") -> str:
@@ -59,14 +61,14 @@ def use_native(device_type: str, backend: str = "auto") -> bool:
 
     Args:
         device_type: ``cpu`` or ``cuda``.
-        backend: ``auto``, ``native`` or ``python``; the results are the same.
+        backend: ``auto``, ``native`` or ``torch``; the results are the same.
 
     Raises:
         ValueError: an unknown backend. RuntimeError: ``native`` was asked for and is missing; the message says why.
     """
     if backend not in BACKENDS:
-        raise ValueError(f"backend must be auto, native or python, got {backend!r}")
-    if backend == "python":
+        raise ValueError(f"backend must be auto, native or torch, got {backend!r}")
+    if backend == "torch":
         return False
     reason = why_missing(device_type)
     if reason and backend == "native":
@@ -74,3 +76,13 @@ def use_native(device_type: str, backend: str = "auto") -> bool:
     if reason:
         _warn_once(device_type, reason)
     return not reason
+
+
+# What torch.compiler.assume_constant_result does, which imports the whole compiler: compiled code calls this once.
+use_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def refuse_second_derivative(name: str) -> None:
+    """To be called in a backward pass: raises where it is to be differentiated itself (``create_graph=True``)."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(f'{name} has no second derivative where it is compiled: backend="torch" has')

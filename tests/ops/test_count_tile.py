@@ -14,9 +14,9 @@ from reid_core.ops import _library  # noqa: E402
 built = pytest.mark.skipif(bool(ops.why_missing()), reason=f"no ops: {ops.why_missing()}")
 on_gpu = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
 WAYS = [
-    pytest.param("cpu", "python", id="python"),
+    pytest.param("cpu", "torch", id="torch"),
     pytest.param("cpu", "native", id="native", marks=built),
-    pytest.param("cuda", "python", id="cuda-python", marks=on_gpu),
+    pytest.param("cuda", "torch", id="cuda-torch", marks=on_gpu),
     pytest.param("cuda", "native", id="cuda-native", marks=on_gpu),
 ]
 
@@ -133,13 +133,13 @@ def test_a_missing_library_is_one_warning_and_an_error_where_asked_for(monkeypat
     _library._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert [ops.use_native("cpu") for _ in range(3)] == [False] * 3
-        assert ops.use_native("cpu", "python") is False
+        assert ops.use_native("cpu", "torch") is False
     assert len(caplog.records) == 1 and "never built" in caplog.text
     with pytest.raises(
         RuntimeError, match="native was asked for, but reid_core.ops._torch_ops is missing: it was never"
     ):
         ops.use_native("cuda", "native")
-    with pytest.raises(ValueError, match="backend must be auto, native or python"):
+    with pytest.raises(ValueError, match="backend must be auto, native or torch"):
         ops.use_native("cpu", "gpu")
     _library._warn_once.cache_clear()
 

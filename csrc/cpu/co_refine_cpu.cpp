@@ -1,4 +1,4 @@
-// The fused losses on the processor, and what they look like from Python.
+// Co-refining on the processor, and what its ops look like from Python.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
