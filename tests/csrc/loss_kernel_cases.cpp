@@ -9,6 +9,7 @@
 #include "co_refine_kernel.hpp"
 #include "confidence_penalty_kernel.hpp"
 #include "cross_entropy_kernel.hpp"
+#include "label_check_kernel.hpp"
 #include "soft_target_kernel.hpp"
 
 namespace {
@@ -103,6 +104,8 @@ void run(const std::string& op, bool wide_targets, const Call& c) {
                                             c.array<Loss>(3),
                                             c.array<std::int64_t>(4)},
                                            parts.data(), nullptr);
+    } else if (op == "find_wrong_label") {
+        reid::launch_find_wrong_label(c.column<std::int64_t>(0), c.rows, c.classes, c.array<reid::WrongLabel>(1), nullptr);
     } else if (op == "soft_target" || op == "soft_target_backward") {
         if (wide_targets) {
             soft_target<Real, Loss>(op, c);

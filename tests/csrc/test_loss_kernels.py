@@ -50,7 +50,7 @@ def co_refine_of(weights, learner):
     def backward(kernels, grad, z, peer, statistics):
         return kernels.co_refine_backward(grad, z, peer, statistics, learner, weights)
 
-    return Loss(lambda z, peer: co_refine_loss(z, peer.to(z.dtype), *weights), forward, backward)
+    return Loss(lambda z, peer: co_refine_loss(z, peer.to(z.dtype), *weights, backend="torch"), forward, backward)
 
 
 def cross_entropy_of(definition, given, own, smoothing, tau=None):
@@ -82,7 +82,7 @@ def soft_target_of(wide):
 
     # What the kernel is given is rounded; so is what the definition is given.
     return lambda dtype: Loss(
-        lambda z, peer: soft_target_cross_entropy(z, made(peer, peer).to(z.dtype)),
+        lambda z, peer: soft_target_cross_entropy(z, made(peer, peer).to(z.dtype), backend="torch"),
         lambda kernels, z, peer: kernels.soft_target(z, made(z, peer)),
         lambda kernels, grad, z, peer, statistics: kernels.soft_target_backward(grad, z, made(z, peer), statistics),
     )
@@ -91,15 +91,15 @@ def soft_target_of(wide):
 LOSSES = {
     "co_refine": co_refine_of((1.0, 1.0, 1.0), 0),
     "co_refine, the other": co_refine_of((0.5, 1.0, 0.25), 1),
-    "label_refine": cross_entropy_of(lambda z, y: label_refine_loss(z, y, 0.3), 0.7, 0.3, 0.0),
-    "smoothed": cross_entropy_of(lambda z, y: smoothed_cross_entropy(z, y, 0.1), 1.0, 0.0, 0.1),
+    "label_refine": cross_entropy_of(lambda z, y: label_refine_loss(z, y, 0.3, backend="torch"), 0.7, 0.3, 0.0),
+    "smoothed": cross_entropy_of(lambda z, y: smoothed_cross_entropy(z, y, 0.1, backend="torch"), 1.0, 0.0, 0.1),
     "balanced": cross_entropy_of(
-        lambda z, y: balanced_softmax_loss(z, y, counts(z.shape[1]), 0.7, 0.1), 1.0, 0.0, 0.1, 0.7
+        lambda z, y: balanced_softmax_loss(z, y, counts(z.shape[1]), 0.7, 0.1, backend="torch"), 1.0, 0.0, 0.1, 0.7
     ),
     "soft_target": soft_target_of(False)(None),
     "soft_target in float32": soft_target_of(True)(None),
     "confidence_penalty": Loss(
-        lambda z, peer: confidence_penalty(z),
+        lambda z, peer: confidence_penalty(z, backend="torch"),
         lambda kernels, z, peer: kernels.confidence_penalty(z),
         lambda kernels, grad, z, peer, statistics: kernels.confidence_penalty_backward(grad, z, statistics),
     ),
@@ -217,6 +217,19 @@ def test_odd_rows(kernels, name, dtype):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_logits_too_far_apart_for_their_type(kernels, name):
+    """Their difference is infinite in float32; a class with probability 0 still costs nothing."""
+    z = torch.tensor([[3e38, -3e38, 3e38, 0.0]])
+    peer = torch.tensor([[3e38, -3e38, 2.9e38, 0.0]])
+    grad, _ = by_row(z)
+    found = solve(kernels, LOSSES[name], z, peer, grad)
+    if name in ("smoothed", "balanced"):
+        assert found[0].item() == INF or found[0].item() > 1e37
+    else:
+        assert_near(*found, *expected(LOSSES[name], z, peer, grad), torch.float32)
+
+
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("behind", [False, True])
 def test_a_part_without_a_possible_class(kernels, name, behind):
     """All of one block's classes are ruled out by one network, and by the other found impossible or ruled out too."""
@@ -276,7 +289,7 @@ def test_columns_may_be_apart_or_one_number(kernels):
     apart = torch.stack([labels, labels + 1000], 1)[:, 0]
     for given in (labels, apart):
         loss, _ = kernels.cross_entropy(z, given, None, (1.0, 0.0, 0.0))
-        torch.testing.assert_close(loss, smoothed_cross_entropy(z, labels))
+        torch.testing.assert_close(loss, smoothed_cross_entropy(z, labels, backend="torch"))
 
 
 def test_the_peer_may_only_teach(kernels):
@@ -301,6 +314,18 @@ def test_a_wrong_label_is_nan_in_its_row(kernels, label):
     assert predictions.tolist() == [z.argmax(1).tolist()] * 2
 
 
+def test_the_first_wrong_label_is_found(kernels):
+    labels = torch.arange(1000) % 33
+    for kernels.seed in SEEDS:
+        assert kernels.find_wrong_label(labels, 33) == [-1, 0]
+        assert kernels.find_wrong_label(labels[:0], 33) == [-1, 0]
+        for rows, wrong in (([0], -1), ([999], 33), ([131, 130, 700], 1 << 40), ([127, 128], 99)):
+            bad = labels.clone()
+            bad[rows] = wrong
+            apart = torch.stack([bad, labels + 50], 1)[:, 0]
+            assert kernels.find_wrong_label(bad, 33) == kernels.find_wrong_label(apart, 33) == [min(rows), wrong]
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("classes", [1, 33, 751, 4099, 2 * SHARE + 3])
 def test_peer_statistics(kernels, classes, dtype):
@@ -310,7 +335,7 @@ def test_peer_statistics(kernels, classes, dtype):
         for kernels.seed in SEEDS:
             losses, predictions = kernels.peer_statistics(*pair, labels)
             for k, z in enumerate(pair):
-                wanted = smoothed_cross_entropy(z.double(), labels)
+                wanted = smoothed_cross_entropy(z.double(), labels, backend="torch")
                 bar = 1e-12 if dtype == torch.float64 else 1e-6
                 torch.testing.assert_close(
                     losses[k].double() / wanted.clamp(1), wanted / wanted.clamp(1), rtol=0, atol=bar
