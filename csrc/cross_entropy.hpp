@@ -48,7 +48,8 @@ void finish_row(const CrossEntropy<Real>& problem, std::int64_t row, const RowPa
     const Real* logits = row_of(problem.logits, row);
     std::int64_t top = part.top;
     if (part.sums.sum != part.sums.sum) {
-        top = first_place(logits, problem.classes, [](auto value) { return value != value; }) % problem.classes;
+        const std::int64_t place = first_place(logits, problem.classes, [](auto value) { return value != value; });
+        if (place < problem.classes) top = place;
     }
     const auto value = [&](std::int64_t label) -> double {
         return static_cast<double>(widen(logits[label])) + (problem.shift == nullptr ? 0 : problem.shift[label]);
