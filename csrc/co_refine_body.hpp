@@ -48,6 +48,7 @@ struct CoRefineSums {
         constexpr std::ptrdiff_t width = lanes<Wide>;
         for (std::ptrdiff_t start = 0; start < size; start += sum_block) {
             const std::ptrdiff_t end = std::min(size, start + sum_block);
+            for (int k = 0; k < 2; ++k) prefetch_next(logits[k] + start);
             std::ptrdiff_t j = start;
             for (; j + width <= end; j += width) take<false>(load(logits[0] + j), load(logits[1] + j));
             if (j < end) {

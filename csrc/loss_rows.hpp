@@ -13,10 +13,6 @@
 #include "isa.hpp"
 #include "loss_problems.hpp"
 
-#define REID_BODY "convert_body.hpp"
-#include "each_isa.hpp"
-#undef REID_BODY
-
 namespace reid {
 
 // Classes that are worked on at a time: two networks' logits in float32 (32 KiB) stay in the cache.
@@ -24,6 +20,14 @@ constexpr std::int64_t loss_chunk = 4096;
 // Numbers that are added up in float32 before the sum goes on in float64: eight a lane of AVX2. Of equal numbers every
 // rounding error goes the same way, and 32 a lane cost a digit.
 constexpr std::ptrdiff_t sum_block = 64;
+
+}  // namespace reid
+
+#define REID_BODY "convert_body.hpp"
+#include "each_isa.hpp"
+#undef REID_BODY
+
+namespace reid {
 
 inline std::int64_t num_chunks(std::int64_t classes) { return (classes + loss_chunk - 1) / loss_chunk; }
 

@@ -27,6 +27,8 @@ void sum_chunk(const Wide* logits, const Wide* targets, std::ptrdiff_t size, Wid
     };
     for (std::ptrdiff_t start = 0; start < size; start += sum_block) {
         const std::ptrdiff_t end = std::min(size, start + sum_block);
+        prefetch_next(logits + start);
+        if constexpr (by == Weighted::targets) prefetch_next(targets + start);
         std::ptrdiff_t j = start;
         for (; j + width <= end; j += width) take(load(logits + j), target_at(j, width), std::false_type{}, width);
         if (j < end) take(load_tail(logits + j, end - j, reference), target_at(j, end - j), std::true_type{}, end - j);

@@ -134,6 +134,13 @@ inline Real largest_of(const Real* values, std::ptrdiff_t size) {
     return largest_lane<Real>(top[0]);
 }
 
+// The next chunk is to come from memory while this one is worked on: asks for what lies where its block will be.
+template <class Real>
+inline void prefetch_next(const Real* block) {
+    constexpr std::ptrdiff_t line = 64 / static_cast<std::ptrdiff_t>(sizeof(Real));
+    for (std::ptrdiff_t j = 0; j < sum_block; j += line) prefetch(block + loss_chunk + j);
+}
+
 // Sums of many numbers: in float32 within a short block, in float64 across blocks; the lanes come together at the end.
 // Where a vector is one number, a block would have too many terms for float32.
 template <class Real>
