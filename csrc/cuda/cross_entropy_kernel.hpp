@@ -34,9 +34,9 @@ struct CrossEntropyLoss {
     __device__ void finish(std::int64_t row, const RowSums& sums) const {
         const double given = (1 - problem.smoothing) * problem.given_weight;
         const double own = (1 - problem.smoothing) * problem.own_weight;
-        // A term of weight 0 may be infinite. The own prediction's logit is the largest.
+        // The own prediction's logit is the largest. Where its weight is 0, what may be infinite is left out.
         double loss = own * sums.log_sum;
-        if (given != 0) loss += given * cross_entropy_with_label<Logits>(problem, row, sums);
+        if (problem.given_weight != 0) loss += given * cross_entropy_with_label<Logits>(problem, row, sums);
         if (problem.smoothing != 0)
             loss += problem.smoothing * (sums.log_sum - sums.terms / static_cast<double>(problem.classes));
         problem.loss[row] = static_cast<LossOf<Real>>(loss);
@@ -71,7 +71,7 @@ struct CrossEntropyGradient {
               alike(static_cast<Number>(problem.smoothing / static_cast<double>(problem.classes))),
               label(problem.labels.first[row * problem.labels.stride]),
               top(static_cast<std::int64_t>(problem.statistics[3 * row + 2])) {
-            if (given != 0 && (label < 0 || label >= problem.classes)) grad = static_cast<Number>(NAN);
+            if (problem.given_weight != 0 && (label < 0 || label >= problem.classes)) grad = static_cast<Number>(NAN);
         }
     };
 

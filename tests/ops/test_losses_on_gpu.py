@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 from loss_cases import (
-    CLASSES, DTYPES, LOSSES, assert_within_the_bars, built, labels_of, losses_and_gradients, random_logits,
+    CLASSES,
+    DTYPES,
+    LOSSES,
+    assert_within_the_bars,
+    built,
+    labels_of,
+    losses_and_gradients,
+    random_logits,
 )  # fmt: skip
 
 from reid_core import ops
@@ -25,7 +32,7 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def tensors_are_made_there(request):
+def tensors_are_made_there():
     """Labels, targets and gradients of the cases, too."""
     with torch.device(DEVICE):
         yield
