@@ -145,6 +145,7 @@ def compile_cuda(extension: Extension, torch_cuda: str, temporary: Path) -> dict
             str(target),
             "-O3",
             "-std=c++17",
+            "--threads=0",  # architectures side by side
             *host,
             *macros,
             *includes,

@@ -60,7 +60,8 @@ void finish_row(const CrossEntropy<Real>& problem, std::int64_t row, const RowPa
     statistics[1] = log_sum;
     statistics[2] = static_cast<double>(top);
     const std::int64_t label = problem.labels.first[row * problem.labels.stride];
-    const double given = log_sum + (part.reference - value(label));
+    // Where its weight is 0, what may be infinite is left out.
+    const double given = problem.given_weight == 0 ? 0 : log_sum + (part.reference - value(label));
     const double own = log_sum + (part.reference - value(top));
     double loss = (1 - problem.smoothing) * (problem.given_weight * given + problem.own_weight * own);
     if (problem.smoothing != 0) {

@@ -11,6 +11,8 @@
 #if defined(REID_KERNELS_ON_HOST)
 #include "cuda_on_host.hpp"
 #elif defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #define REID_SHARED(type, name, count) __shared__ type name[count]
 #define REID_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)

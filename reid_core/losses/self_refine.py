@@ -38,6 +38,7 @@ def label_refine_loss(logits: Tensor, labels: Tensor, confidence: float, *, back
     if ops.use_native(logits.device.type, backend):
         return ops.cross_entropy(logits, labels, 1.0 - confidence, confidence)
     log_probs = functional.log_softmax(logits, dim=1, dtype=at_least_float32(logits))
-    given = functional.nll_loss(log_probs, labels, reduction="none")
     own = functional.nll_loss(log_probs, logits.detach().argmax(dim=1), reduction="none")
-    return (1.0 - confidence) * given + confidence * own
+    if confidence == 1.0:  # 0 times a loss that may be infinite would be NaN
+        return own
+    return (1.0 - confidence) * functional.nll_loss(log_probs, labels, reduction="none") + confidence * own

@@ -11,8 +11,10 @@
 // Kernels written for csrc/cuda/device.hpp compile unchanged, with what stands under "CUDA's words" below.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
+#include "cuda_halves.hpp"
 #include "cuda_threads.hpp"
 
 // CUDA's words.

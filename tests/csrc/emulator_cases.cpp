@@ -127,6 +127,16 @@ __global__ void places(double* out) {
     out[block * blockDim.x * blockDim.y * blockDim.z + thread] = 100 * block + thread;
 }
 
+// All 65,536 numbers of each 16-bit type, and as many float32 numbers rounded to them.
+__global__ void halves(const float* values, double* out) {
+    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    const auto bits = static_cast<unsigned short>(i);
+    out[i] = __half2float(__ushort_as_half(bits));
+    out[65536 + i] = __bfloat162float(__ushort_as_bfloat16(bits));
+    out[2 * 65536 + i] = __half_as_ushort(__float2half_rn(values[i]));
+    out[3 * 65536 + i] = __bfloat16_as_ushort(__float2bfloat16_rn(values[i]));
+}
+
 __global__ void launches(double*) { REID_LAUNCH(order_of_blocks, dim3(1), dim3(1), nullptr, nullptr); }
 
 void run(const std::string& name, const float* values, double* out) {
@@ -150,6 +160,8 @@ void run(const std::string& name, const float* values, double* out) {
         REID_LAUNCH(shuffles, dim3(1), dim3(16), nullptr, out);
     } else if (name == "row_sum") {
         REID_LAUNCH(row_sum, dim3(17), dim3(256), nullptr, values, 4099, out);
+    } else if (name == "halves") {
+        REID_LAUNCH(halves, dim3(256), dim3(256), nullptr, values, out);
     } else if (name == "neighbour" || name == "neighbour_at_once") {
         REID_LAUNCH(neighbour, dim3(1), dim3(64), nullptr, out, name == "neighbour");
     } else if (name == "lost_updates") {

@@ -88,6 +88,46 @@ def test_atomics_and_places(run_case, seed):
     assert out.tolist() == [100 * block + thread for block in range(12) for thread in range(24)]
 
 
+def test_16_bit_numbers(run_case):
+    """Every one of them, and float32 numbers between two of them, just beside, too small and too large."""
+    bits = np.arange(65536, dtype=np.uint16)
+    halves = bits.view(np.float16).astype(np.float32)
+    brains = (bits.astype(np.uint32) << 16).view(np.float32)
+    rng = np.random.default_rng(0)
+    with np.errstate(invalid="ignore"):
+        between = np.nan_to_num(halves[:-1] / 2 + halves[1:] / 2)[rng.integers(0, 65535, 10_000)]
+    ties = (rng.integers(0, 65536, 10_000).astype(np.uint32) << 16 | 0x8000).view(np.float32)
+    any_bits = rng.integers(0, 1 << 32, 10_000).astype(np.uint32).view(np.float32)
+    usual = rng.normal(0, 10, 10_000).astype(np.float32)
+    edges = np.array(
+        [0, -0.0, np.inf, -np.inf, np.nan, 65519.9, 65520, 65504, 2.0**-25, 2.0**-24, 6e-8, 1e-40], np.float32
+    )
+    values = np.concatenate([between, np.nextafter(between, 0), np.nextafter(between, 9), ties, any_bits, usual, edges])
+    values = np.concatenate([values, np.zeros(65536 - len(values), np.float32)])
+    out, message = run_case("halves", 0, 4 * 65536, values)
+    assert message == ""
+    out = out.reshape(4, 65536)
+    np.testing.assert_array_equal(out[0], halves)
+    np.testing.assert_array_equal(out[1], brains)
+    with np.errstate(over="ignore"):
+        wanted = values.astype(np.float16)
+    rounded = out[2].astype(np.uint16).view(np.float16)
+    np.testing.assert_array_equal(rounded, wanted)
+    np.testing.assert_array_equal(np.signbit(rounded)[~np.isnan(wanted)], np.signbit(wanted)[~np.isnan(wanted)])
+    # The nearer of the two neighbours in bfloat16, the even one of equally near ones.
+    low = values.view(np.uint32) & 0xFFFF0000
+    with np.errstate(over="ignore", invalid="ignore"):
+        high = (low + 0x10000).view(np.float32).astype(np.float64)
+        exact = values.astype(np.float64)
+        down, up = exact - low.view(np.float32), high - exact
+    high = np.where(np.isinf(high), 0, high)
+    finite = np.isfinite(values) & np.isfinite(down) & np.isfinite(up)
+    upwards = (np.abs(up) < np.abs(down)) | ((np.abs(up) == np.abs(down)) & (low >> 16 & 1 == 1))
+    np.testing.assert_array_equal(out[3][finite], ((low >> 16) + upwards)[finite])
+    assert np.isnan((out[3][np.isnan(values)].astype(np.uint32) << 16).view(np.float32)).all()
+    np.testing.assert_array_equal(out[3][np.isinf(values)], (low >> 16)[np.isinf(values)])
+
+
 def answers(run_case, name, size):
     """Different results over a few orders."""
     return {run_case(name, seed, size)[0].tobytes() for seed in range(8)}

@@ -1,4 +1,4 @@
-"""The counting kernel under ThreadSanitizer, where every CUDA thread counts as one, and under AddressSanitizer."""
+"""The kernels under ThreadSanitizer, where every CUDA thread counts as one, and under AddressSanitizer."""
 
 import subprocess
 
@@ -9,11 +9,11 @@ SANITIZERS = {"thread": "ThreadSanitizer: data race", "address,undefined": "Addr
 
 
 @pytest.fixture(scope="module", params=SANITIZERS)
-def program(request, tmp_path_factory):
-    """The sanitizer, and the program built with it."""
-    path = tmp_path_factory.mktemp("kernels") / "count_tile_races"
+def build(request, tmp_path_factory):
+    """The sanitizer, and what builds a program with it."""
+    folder = tmp_path_factory.mktemp("kernels")
     flags = ("-O1", f"-fsanitize={request.param}", "-fno-sanitize-recover=all")
-    return request.param, kernel_build.compile_kernels("count_tile_races.cpp", path, *flags)
+    return request.param, lambda name: kernel_build.compile_kernels(f"{name}.cpp", folder / name, *flags)
 
 
 def run(program, *arguments):
@@ -23,14 +23,15 @@ def run(program, *arguments):
     return done
 
 
-def test_no_report_and_the_same_counts(program):
-    done = run(program[1])
+@pytest.mark.parametrize("name", ["count_tile_races", "loss_kernel_races"])
+def test_no_report_and_the_same_results(build, name):
+    done = run(build[1](name), *(["threads"] if build[0] == "thread" else []))
     said = [line for line in done.stderr.splitlines() if "doesn't fully support makecontext" not in line]
     assert (done.returncode, done.stdout, said) == (0, "", [])
 
 
-def test_the_sanitizers_are_awake(program):
-    name, path = program
-    done = run(path, "race" if name == "thread" else "outside")
+def test_the_sanitizers_are_awake(build):
+    sanitizer, made = build
+    done = run(made("count_tile_races"), "race" if sanitizer == "thread" else "outside")
     assert done.returncode != 0
-    assert SANITIZERS[name] in done.stderr
+    assert SANITIZERS[sanitizer] in done.stderr

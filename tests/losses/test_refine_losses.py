@@ -207,6 +207,15 @@ def test_the_own_prediction_is_the_largest_logit_where_log_probabilities_round_t
     assert logits.grad[0, 500] < -0.9 < logits.grad[0, 0]
 
 
+def test_full_confidence_does_not_look_at_an_impossible_label():
+    logits = torch.tensor([[0.0, 0.0, -torch.inf]], requires_grad=True)
+    loss = label_refine_loss(logits, torch.tensor([2]), 1.0)
+    assert loss.item() == pytest.approx(math.log(2))
+    loss.sum().backward()
+    assert logits.grad.tolist() == [[-0.5, 0.5, 0.0]]
+    assert label_refine_loss(logits, torch.tensor([2]), 0.5).item() == math.inf
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"confidence must lie in \[0, 1\], got 1.5"):
         label_refine_loss(Z1, torch.tensor([0]), 1.5)
