@@ -57,7 +57,7 @@ Tensor co_refine_gradient(const Tensor& grad, const Tensor& logits, const Tensor
     check_weights(op, weights);
     check_column(op, "grad", grad, logits, loss_type(logits));
     check_statistics(op, statistics, logits, 2);
-    check_classes(op, statistics, logits);
+    check_classes(op, statistics, logits, true);
     STD_TORCH_CHECK(learner == 0 || learner == 1, op, ": learner must be 0 or 1, got ", learner);
     const std::int64_t rows = logits.size(0);
     const Tensor own = with_neighbours(logits);
