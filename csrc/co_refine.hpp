@@ -24,13 +24,15 @@ struct CoRefinePart {
     Wide ruled_out[2];  // [k]: the other network's largest logit over classes where network k has -inf
 };
 
-// gradient = own * e^(logits - largest) - peer * e^(peer's logits - peer_largest)
+// gradient = own * e^(logits - largest) - peer * e^(peer's logits - peer_largest) - hard * [class == taught]
 template <class Wide>
 struct CoRefineFactors {
     Wide largest;
     Wide peer_largest;
     Wide own;
     Wide peer;
+    std::int64_t taught;
+    Wide hard;
 };
 
 }  // namespace reid
@@ -50,6 +52,12 @@ template <class Wide>
 void write_gradient(const Wide* logits, const Wide* peer, std::int64_t size, const CoRefineFactors<Wide>& factors, Wide* out,
                     Isa isa) {
     REID_FOR_ISA(isa, write_gradient(logits, peer, size, factors, out));
+}
+
+template <class Wide>
+void write_gradients(const Wide* const* logits, std::int64_t size, const CoRefineFactors<Wide>* factors, Wide* const* out,
+                     Isa isa) {
+    REID_FOR_ISA(isa, write_gradients(logits, size, factors, out));
 }
 
 template <class Real>
@@ -123,31 +131,62 @@ void finish_row(const CoRefine<Real>& problem, std::int64_t row, const CoRefineP
     }
 }
 
-// The gradient of one chunk of a row.
 template <class Real>
-void write_gradient(const CoRefineBackward<Real>& problem, std::int64_t row, std::int64_t chunk, Isa isa) {
+CoRefineFactors<LossOf<Real>> factors_of(const CoRefineBackward<Real>& problem, std::int64_t row) {
     using Wide = LossOf<Real>;
     const double* own = problem.statistics + 3 * row;
     const double* peer = problem.peer_statistics + 3 * row;
     const double weight = own[2] == peer[2] ? problem.agree_weight : problem.disagree_weight;
     const double grad = problem.grad.first[row * problem.grad.stride];
-    const CoRefineFactors<Wide> factors{
+    return {
         static_cast<Wide>(own[0]),
         static_cast<Wide>(peer[0]),
         static_cast<Wide>(grad * (weight + problem.soft_weight) * std::exp(-own[1])),
         static_cast<Wide>(grad * problem.soft_weight * std::exp(-peer[1])),
+        static_cast<std::int64_t>(peer[2]),
+        static_cast<Wide>(grad * weight),
     };
+}
+
+// The gradient of one chunk of a row.
+template <class Real>
+void write_gradient(const CoRefineBackward<Real>& problem, std::int64_t row, std::int64_t chunk, Isa isa) {
+    const auto factors = factors_of(problem, row);
     const std::int64_t start = chunk * loss_chunk;
     const std::int64_t size = std::min(loss_chunk, problem.classes - start);
     ChunkBuffer<Real> buffers[2];
     GradientBuffer<Real> gradient;
     Real* out = problem.gradient + row * problem.classes + start;
-    Wide* wide = gradient.of(out);
+    auto* wide = gradient.of(out);
     write_gradient(buffers[0].widened(row_of(problem.logits, row) + start, size, isa),
                    buffers[1].widened(row_of(problem.peer, row) + start, size, isa), size, factors, wide, isa);
-    const std::int64_t taught = static_cast<std::int64_t>(peer[2]) - start;
-    if (taught >= 0 && taught < size) wide[taught] -= static_cast<Wide>(grad * weight);
+    if (start <= factors.taught && factors.taught < start + size) wide[factors.taught - start] -= factors.hard;
     gradient.store(out, size, isa);
+}
+
+// The same of both networks, whose problems are each other's mirror images: every exponential serves twice.
+template <class Real>
+void write_gradients(const CoRefineBackward<Real> (&problems)[2], std::int64_t row, std::int64_t chunk, Isa isa) {
+    using Wide = LossOf<Real>;
+    const CoRefineFactors<Wide> factors[2] = {factors_of(problems[0], row), factors_of(problems[1], row)};
+    const std::int64_t start = chunk * loss_chunk;
+    const std::int64_t size = std::min(loss_chunk, problems[0].classes - start);
+    ChunkBuffer<Real> buffers[2];
+    GradientBuffer<Real> gradients[2];
+    const Wide* logits[2];
+    Real* out[2];
+    Wide* wide[2];
+    for (int k = 0; k < 2; ++k) {
+        logits[k] = buffers[k].widened(row_of(problems[k].logits, row) + start, size, isa);
+        out[k] = problems[k].gradient + row * problems[k].classes + start;
+        wide[k] = gradients[k].of(out[k]);
+    }
+    write_gradients(logits, size, factors, wide, isa);
+    for (int k = 0; k < 2; ++k) {
+        const std::int64_t taught = factors[k].taught - start;
+        if (0 <= taught && taught < size) wide[k][taught] -= factors[k].hard;
+        gradients[k].store(out[k], size, isa);
+    }
 }
 
 }  // namespace reid

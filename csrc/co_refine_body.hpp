@@ -86,13 +86,48 @@ void sum_chunk(const Wide* const* logits, std::ptrdiff_t size, CoRefinePart<Wide
     again.give(part);
 }
 
+// All of a gradient but its hard term.
+template <class Wide>
+struct CoRefineGradient {
+    VectorOf<Wide> own;
+    VectorOf<Wide> peer;
+
+    explicit CoRefineGradient(const CoRefineFactors<Wide>& factors) : own(filled(factors.own)), peer(filled(factors.peer)) {}
+    VectorOf<Wide> of(VectorOf<Wide> power, VectorOf<Wide> peer_power) const {
+        return multiply_add(power, own, -(peer_power * peer));
+    }
+};
+
 template <class Wide>
 void write_gradient(const Wide* logits, const Wide* peer, std::ptrdiff_t size, const CoRefineFactors<Wide>& factors,
                     Wide* out) {
+    const CoRefineGradient<Wide> gradient(factors);
     map_vectors(logits, peer, size, out, [&](VectorOf<Wide> one, VectorOf<Wide> other) {
-        const auto theirs = exp_of(other - filled(factors.peer_largest)) * filled(factors.peer);
-        return multiply_add(exp_of(one - filled(factors.largest)), filled(factors.own), -theirs);
+        return gradient.of(exp_of(one - filled(factors.largest)), exp_of(other - filled(factors.peer_largest)));
     });
+}
+
+template <class Wide>
+void write_gradients(const Wide* const* logits, std::ptrdiff_t size, const CoRefineFactors<Wide>* factors,
+                     Wide* const* out) {
+    using Vector = VectorOf<Wide>;
+    constexpr std::ptrdiff_t width = lanes<Wide>;
+    const CoRefineGradient<Wide> first(factors[0]), second(factors[1]);
+    const auto powers = [&](Vector one, Vector other, Vector& power, Vector& peer_power) {
+        power = exp_of(one - filled(factors[0].largest));
+        peer_power = exp_of(other - filled(factors[1].largest));
+    };
+    Vector power, peer_power;
+    std::ptrdiff_t j = 0;
+    for (; j + width <= size; j += width) {
+        powers(load(logits[0] + j), load(logits[1] + j), power, peer_power);
+        store(out[0] + j, first.of(power, peer_power));
+        store(out[1] + j, second.of(peer_power, power));
+    }
+    if (j == size) return;
+    powers(load_tail(logits[0] + j, size - j), load_tail(logits[1] + j, size - j), power, peer_power);
+    store_tail(out[0] + j, first.of(power, peer_power), size - j);
+    store_tail(out[1] + j, second.of(peer_power, power), size - j);
 }
 
 }  // namespace REID_ISA_NAMESPACE

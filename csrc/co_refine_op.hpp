@@ -48,39 +48,72 @@ std::tuple<Tensor, Tensor, Tensor> co_refine_forward(const char* op, const Tenso
     return {loss, other_loss, statistics};
 }
 
-// The gradient for the logits of network `learner`, 0 or 1 as in the forward pass.
-template <class Solve>
-Tensor co_refine_gradient(const Tensor& grad, const Tensor& logits, const Tensor& peer, const Tensor& statistics,
-                          std::int64_t learner, const CoRefineWeights& weights, const Solve& solve) {
-    const char* op = "co_refine_backward";
+inline void check_backward(const char* op, const Tensor& grad, const Tensor& logits, const Tensor& peer,
+                           const Tensor& statistics, const CoRefineWeights& weights) {
     check_pair(op, logits, peer);
     check_weights(op, weights);
     check_column(op, "grad", grad, logits, loss_type(logits));
     check_statistics(op, statistics, logits, 2);
     check_classes(op, statistics, logits, true);
-    STD_TORCH_CHECK(learner == 0 || learner == 1, op, ": learner must be 0 or 1, got ", learner);
+}
+
+// Network `learner` is 0 or 1 as in the forward pass; all tensors are checked, classes are neighbours.
+template <class Real>
+CoRefineBackward<Real> backward_of(const Tensor& grad, const Tensor& logits, const Tensor& peer, const Tensor& statistics,
+                                   std::int64_t learner, const CoRefineWeights& weights, const Tensor& gradient) {
     const std::int64_t rows = logits.size(0);
+    const double* first = statistics.const_data_ptr<double>();
+    return {
+        rows,
+        logits.size(1),
+        rows_of<Real>(logits),
+        rows_of<Real>(peer),
+        first + learner * rows * 3,
+        first + (1 - learner) * rows * 3,
+        weights.soft,
+        weights.agree,
+        weights.disagree,
+        column_of<LossOf<Real>>(grad),
+        static_cast<Real*>(gradient.mutable_data_ptr()),
+    };
+}
+
+// The gradient for the logits of one network.
+template <class Solve>
+Tensor co_refine_gradient(const Tensor& grad, const Tensor& logits, const Tensor& peer, const Tensor& statistics,
+                          std::int64_t learner, const CoRefineWeights& weights, const Solve& solve) {
+    const char* op = "co_refine_backward";
+    check_backward(op, grad, logits, peer, statistics, weights);
+    STD_TORCH_CHECK(learner == 0 || learner == 1, op, ": learner must be 0 or 1, got ", learner);
     const Tensor own = with_neighbours(logits);
     const Tensor other = with_neighbours(peer);
-    const Tensor gradient = new_tensor(logits, {rows, logits.size(1)}, logits.scalar_type());
-    const double* first = statistics.const_data_ptr<double>();
+    const Tensor gradient = new_tensor(logits, {logits.size(0), logits.size(1)}, logits.scalar_type());
     with_type(op, logits, [&](auto number) {
-        using Real = decltype(number);
-        solve(CoRefineBackward<Real>{
-            rows,
-            logits.size(1),
-            rows_of<Real>(own),
-            rows_of<Real>(other),
-            first + learner * rows * 3,
-            first + (1 - learner) * rows * 3,
-            weights.soft,
-            weights.agree,
-            weights.disagree,
-            column_of<LossOf<Real>>(grad),
-            static_cast<Real*>(gradient.mutable_data_ptr()),
-        });
+        solve(backward_of<decltype(number)>(grad, own, other, statistics, learner, weights, gradient));
     });
     return gradient;
+}
+
+// The gradients of both networks, where the gradient of both losses is `grad`.
+template <class Solve>
+std::tuple<Tensor, Tensor> co_refine_gradients(const Tensor& grad, const Tensor& a, const Tensor& b,
+                                               const Tensor& statistics, const CoRefineWeights& weights,
+                                               const Solve& solve) {
+    const char* op = "co_refine_pair_backward";
+    check_backward(op, grad, a, b, statistics, weights);
+    const Tensor first = with_neighbours(a);
+    const Tensor second = with_neighbours(b);
+    const Tensor gradient_a = new_tensor(a, {a.size(0), a.size(1)}, a.scalar_type());
+    const Tensor gradient_b = new_tensor(a, {a.size(0), a.size(1)}, a.scalar_type());
+    with_type(op, a, [&](auto number) {
+        using Real = decltype(number);
+        const CoRefineBackward<Real> problems[2] = {
+            backward_of<Real>(grad, first, second, statistics, 0, weights, gradient_a),
+            backward_of<Real>(grad, second, first, statistics, 1, weights, gradient_b),
+        };
+        solve(problems);
+    });
+    return {gradient_a, gradient_b};
 }
 
 }  // namespace reid

@@ -52,6 +52,7 @@ struct ChunkBuffer {
     float values[loss_chunk];
 
     const float* widened(const Real* from, std::int64_t size, Isa isa) {
+        values[0] = widen(from[0]);  // no chunk is empty, which compilers do not see
         widen_all(from, size, values, isa);
         return values;
     }

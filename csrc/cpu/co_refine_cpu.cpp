@@ -43,6 +43,16 @@ Tensor co_refine_backward(Tensor grad, Tensor logits, Tensor peer, Tensor statis
     });
 }
 
+std::tuple<Tensor, Tensor> co_refine_pair_backward(Tensor grad, Tensor a, Tensor b, Tensor statistics, double soft,
+                                                   double agree, double disagree) {
+    return reid::co_refine_gradients(grad, a, b, statistics, {soft, agree, disagree}, [](const auto& problems) {
+        const reid::Isa isa = reid::instruction_set();
+        reid::write_chunks(problems[0].rows, problems[0].classes, [&](std::int64_t row, std::int64_t chunk) {
+            reid::write_gradients(problems, row, chunk, isa);
+        });
+    });
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(reid_core, m) {
@@ -57,10 +67,15 @@ STABLE_TORCH_LIBRARY_FRAGMENT(reid_core, m) {
     m.def(
         "co_refine_backward(Tensor grad, Tensor logits, Tensor peer_logits, Tensor statistics, int learner, "
         "float soft_weight, float agree_weight, float disagree_weight) -> Tensor");
+    // Both gradients at once, where both losses have the same gradient.
+    m.def(
+        "co_refine_pair_backward(Tensor grad, Tensor a, Tensor b, Tensor statistics, float soft_weight, float agree_weight, "
+        "float disagree_weight) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reid_core, CPU, m) {
     m.impl("co_refine_pair", TORCH_BOX(&co_refine_pair));
     m.impl("co_refine", TORCH_BOX(&co_refine));
+    m.impl("co_refine_pair_backward", TORCH_BOX(&co_refine_pair_backward));
     m.impl("co_refine_backward", TORCH_BOX(&co_refine_backward));
 }

@@ -122,6 +122,29 @@ struct Case {
         });
     }
 
+    // Both gradients at once are, bit by bit, what they are alone.
+    void both_gradients() {
+        const reid::Rows<Real> rows[2] = {{a.get(), classes}, {b.get(), classes}};
+        solve(reid::CoRefine<Real>{1, classes, {rows[0], rows[1]}, 0.7, 1, 0.25, {loss.get(), loss.get() + 1},
+                                   statistics.get()}, isa);
+        auto second = block<Real>(classes), alone = block<Real>(classes);
+        const double *own = statistics.get(), *peer = own + 3;
+        const reid::Column<Wide> column{grad.get(), 0};
+        const reid::CoRefineBackward<Real> both[2] = {
+            {1, classes, rows[0], rows[1], own, peer, 0.7, 1, 0.25, column, gradient.get()},
+            {1, classes, rows[1], rows[0], peer, own, 0.7, 1, 0.25, column, second.get()}};
+        for (std::int64_t chunk = 0; chunk < reid::num_chunks(classes); ++chunk) {
+            reid::write_gradients(both, 0, chunk, isa);
+        }
+        for (int k = 0; k < 2; ++k) {
+            reid::CoRefineBackward<Real> one = both[k];
+            one.gradient = alone.get();
+            write(one, isa);
+            const bool same = std::memcmp(alone.get(), both[k].gradient, sizeof(Real) * static_cast<std::size_t>(classes)) == 0;
+            expect("the same bits alone", isa, classes, same, 1, 0);
+        }
+    }
+
     void cross_entropy(const Wide* with_shift) {
         solve(reid::CrossEntropy<Real>{1, classes, {a.get(), classes}, {label.get(), 1}, with_shift, 0.7, 0.3, 0.1, loss.get(),
                                        statistics.get()}, isa, false);
@@ -171,6 +194,7 @@ void check_losses(reid::Isa isa, std::mt19937& random) {
     for (const std::int64_t classes : {1, 2, 3, 7, 8, 9, 31, 33, 63, 64, 65, 751, 4095, 4096, 4097, 9000}) {
         Case<Real> one(classes, isa, random);
         one.co_refine();
+        one.both_gradients();
         one.cross_entropy(nullptr);
         one.cross_entropy(one.shift.get());
         one.soft_target();

@@ -92,6 +92,7 @@ def test_backward():
     own = torch.zeros(2, 3, dtype=torch.float64)
     for op, good in (
         (OPS.co_refine_backward, (GRAD, Z, Z, pair, 0, 1.0, 1.0, 1.0)),
+        (OPS.co_refine_pair_backward, (GRAD, Z, Z, pair, 1.0, 1.0, 1.0)),
         (OPS.cross_entropy_backward, (GRAD, Z, LABELS, None, own, 1.0, 0.0, 0.0)),
         (OPS.soft_target_cross_entropy_backward, (GRAD, Z, Z, own)),
         (OPS.confidence_penalty_backward, (GRAD, Z, own)),
