@@ -54,7 +54,7 @@ inline void check_backward(const char* op, const Tensor& grad, const Tensor& log
     check_weights(op, weights);
     check_column(op, "grad", grad, logits, loss_type(logits));
     check_statistics(op, statistics, logits, 2);
-    check_classes(op, statistics, logits);
+    check_classes(op, statistics, logits, true);
 }
 
 // Network `learner` is 0 or 1 as in the forward pass; all tensors are checked, classes are neighbours.

@@ -75,12 +75,14 @@ inline void check_statistics(const char* op, const Tensor& statistics, const Ten
     check_same_device(op, "statistics", statistics, logits);
 }
 
-// The classes that statistics name, where they can be looked at without waiting for a device.
-inline void check_classes(const char* op, const Tensor& statistics, const Tensor& logits) {
+// The classes that statistics name, where they can be looked at without waiting for a device. `part`: the logits may be
+// those of some classes, and a negative number is a class that is not among them.
+inline void check_classes(const char* op, const Tensor& statistics, const Tensor& logits, bool part) {
     if (!statistics.is_cpu()) return;
+    const double least = part ? -9007199254740992.0 : 0.0;  // whole numbers have no gaps in between
     const double* values = statistics.const_data_ptr<double>();
     for (std::int64_t i = 2; i < statistics.numel(); i += 3) {
-        STD_TORCH_CHECK(0 <= values[i] && values[i] < static_cast<double>(logits.size(1)), op, ": statistics name class ",
+        STD_TORCH_CHECK(least <= values[i] && values[i] < static_cast<double>(logits.size(1)), op, ": statistics name class ",
                         values[i], ", classes lie in [0, ", logits.size(1), "); pass what the forward pass gave");
     }
 }

@@ -69,7 +69,7 @@ Tensor cross_entropy_gradient(const Tensor& grad, const Tensor& logits, const Te
     check_cross_entropy(op, logits, labels, shift, weights);
     check_column(op, "grad", grad, logits, loss_type(logits));
     check_statistics(op, statistics, logits, 1);
-    check_classes(op, statistics, logits);
+    check_classes(op, statistics, logits, !shift);
     const Tensor rows = with_neighbours(logits);
     const Tensor gradient = new_tensor(logits, {logits.size(0), logits.size(1)}, logits.scalar_type());
     with_type(op, logits, [&](auto number) {

@@ -178,9 +178,11 @@ class _Pair:
 
     def _native_gradients(self, chunk: Chunk, statistics: Tensor, grad_losses: Sequence[Tensor | None]) -> list[Tensor]:
         first, (a, b) = chunk
-        here = statistics - statistics.new_tensor(
-            [0.0, 0.0, first]
-        )  # a prediction outside the chunk is no column of it
+        places = statistics[..., 2]
+        inside = (places >= first) & (places < first + a.shape[1])
+        # Of the classes elsewhere the op must only know which are the same: negative numbers, one for each.
+        named = torch.where(inside, places - first, -1 - places)
+        here = torch.stack([statistics[..., 0], statistics[..., 1], named], dim=2)
         weights = self.soft_weight, self.agree_weight, self.disagree_weight
         backward = torch.ops.reid_core.co_refine_backward
         return [

@@ -146,7 +146,14 @@ def test_autocast_multiplies_as_linear_does(pair_loss):
 def test_impossible_classes(pair_loss, chunk):
     """Logits -inf through the bias: counted only where the other network thinks the class possible at all."""
     leaves = [t.detach() for t in pair(4, 8, 2)]
-    for biases in ({2: [0, 1, 2], 5: [0, 1, 2]}, {2: [5, 6, 7], 5: [5, 6, 7]}, {2: [3]}, {5: [0, 7]}, {2: range(8)}):
+    for biases in (
+        {2: [0, 1, 2], 5: [0, 1, 2]},
+        {2: [5, 6, 7], 5: [5, 6, 7]},
+        {2: [3]},
+        {5: [0, 1, 2]},
+        {5: [0, 7]},
+        {2: range(8)},
+    ):
         tensors = [t.clone() for t in leaves]
         for i, classes in biases.items():
             tensors[i][list(classes)] = -INF

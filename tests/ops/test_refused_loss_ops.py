@@ -113,10 +113,25 @@ def test_backward():
 
 def test_classes_in_statistics_are_not_trusted():
     """A class that lies nowhere is no place to write to."""
-    for place in (-1.0, 3.0, 7e18, float("nan")):
+    for place in (-1.0, -1e300, 3.0, 7e18, float("nan")):
         own = torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, place]], dtype=torch.float64)
         words = rf"statistics name class {place:g}, classes lie in \[0, 3\)".replace("e+", r"e\+")
         with pytest.raises(RuntimeError, match=words):
-            OPS.co_refine_backward(GRAD, Z, Z, torch.stack([own, own]), 0, 1.0, 1.0, 1.0)
-        with pytest.raises(RuntimeError, match=words):
             OPS.cross_entropy_backward(GRAD, Z, LABELS, torch.zeros(3), own, 1.0, 1.0, 0.0)
+        if place == -1.0:
+            continue
+        with pytest.raises(RuntimeError, match=words):
+            OPS.co_refine_backward(GRAD, Z, Z, torch.stack([own, own]), 0, 1.0, 1.0, 1.0)
+
+
+def test_a_negative_class_is_not_among_these():
+    """Logits of some of the classes: a prediction elsewhere is subtracted nowhere."""
+    inside, outside = (torch.tensor([[0.0, 1.0, place]] * 2, dtype=torch.float64) for place in (1.0, -4.0))
+    found, expected = (
+        OPS.co_refine_backward(GRAD, Z, Z, torch.stack([own, own]), 0, 1.0, 1.0, 1.0) for own in (outside, inside)
+    )
+    torch.testing.assert_close(found - expected, torch.tensor([[0.0, 1.0, 0.0]] * 2) * GRAD[:, None])
+    found, expected = (
+        OPS.cross_entropy_backward(GRAD, Z, LABELS, None, own, 0.0, 1.0, 0.0) for own in (outside, inside)
+    )
+    torch.testing.assert_close(found - expected, torch.tensor([[0.0, 1.0, 0.0]] * 2) * GRAD[:, None])
