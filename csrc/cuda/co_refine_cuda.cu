@@ -33,7 +33,8 @@ std::tuple<Tensor, Tensor> co_refine(Tensor logits, Tensor peer, double soft, do
 
 Tensor co_refine_backward(Tensor grad, Tensor logits, Tensor peer, Tensor statistics, std::int64_t learner, double soft,
                           double agree, double disagree) {
-    return reid::co_refine_gradient(grad, logits, peer, statistics, learner, {soft, agree, disagree}, [&](const auto& problem) {
+    const reid::CoRefineWeights weights{soft, agree, disagree};
+    return reid::co_refine_gradient(grad, logits, peer, statistics, learner, weights, [&](const auto& problem) {
         reid::on_stream(logits, [&](cudaStream_t stream) { reid::launch_co_refine_backward(problem, stream); });
     });
 }

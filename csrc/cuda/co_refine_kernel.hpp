@@ -1,8 +1,8 @@
 // Co-refining on a GPU; the problem is in loss_problems.hpp.
 //
-// A block reads its part of both networks' rows twice, the second time from the cache: the largest logits first, then all
-// sums relative to them. Where a row has one part, the same block ends it, else another kernel brings the parts together.
-// The soft term of network k, whose peer is j, is log_sum_k - cross_j / sum_j, where
+// A block reads its part of both networks' rows twice, the second time from the cache: the largest logits first, then
+// all sums relative to them. Where a row has one part, the same block ends it, else another kernel brings the parts
+// together. The soft term of network k, whose peer is j, is log_sum_k - cross_j / sum_j, where
 //     cross_j = sum over classes of e^(z_j - largest_j) * (z_k - largest_k);
 // nothing in it is positive, so nothing cancels.
 #pragma once
@@ -28,7 +28,10 @@ __device__ void finish_row(const CoRefine<Real>& problem, std::int64_t row, cons
     double cross[2] = {0, 0};
     double ruled_out[2] = {minus_infinity<double>(), minus_infinity<double>()};
     for (int part = 0; part < count; ++part)
-        for (int k = 0; k < 2; ++k) largest[k].see(parts[2 * part + k].largest, static_cast<int>(parts[2 * part + k].top));
+        for (int k = 0; k < 2; ++k) {
+            const PairPart& one = parts[2 * part + k];
+            largest[k].see(one.largest, static_cast<int>(one.top));
+        }
     for (int part = 0; part < count; ++part) {
         for (int k = 0; k < 2; ++k) {
             const PairPart& own = parts[2 * part + k];
@@ -67,8 +70,8 @@ __device__ void finish_row(const CoRefine<Real>& problem, std::int64_t row, cons
 // Adds eight classes of network k to its sums; the other network is j.
 template <class Number>
 __device__ __forceinline__ void add_eight(const Number (&z_k)[eight], const Difference<Number> (&below_k)[eight],
-                                          const Number (&z_j)[eight], const Difference<Number> (&below_j)[eight], double& sum,
-                                          double& cross, Number& ruled_out) {
+                                          const Number (&z_j)[eight], const Difference<Number> (&below_j)[eight],
+                                          double& sum, double& cross, Number& ruled_out) {
     Number powers[eight];
     Number terms[eight];
     for (int i = 0; i < eight; ++i) {

@@ -43,7 +43,8 @@ struct ConfidencePenaltyGradient {
 
         __device__ Row(const ConfidencePenaltyBackward<Real>& problem, std::int64_t row)
             : grad(problem.grad.first[row * problem.grad.stride]),
-              log_sum_and_loss(static_cast<Number>(problem.statistics[3 * row + 1] + problem.statistics[3 * row + 2])) {}
+              log_sum_and_loss(
+                  static_cast<Number>(problem.statistics[3 * row + 1] + problem.statistics[3 * row + 2])) {}
     };
 
     __device__ __forceinline__ void of(std::int64_t, int, int, const Row& row, const Difference<Number> (&below)[eight],

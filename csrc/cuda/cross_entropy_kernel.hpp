@@ -1,5 +1,5 @@
-// Cross-entropy with labels, with the own prediction and with all classes alike, and what networks choose each other's samples
-// by; the problems are in loss_problems.hpp. A label outside the classes makes its row NaN and reads nothing.
+// Cross-entropy with labels, with the own prediction and with all classes alike, and what networks choose each other's
+// samples by; the problems are in loss_problems.hpp. A label outside the classes makes its row NaN and reads nothing.
 #pragma once
 
 #include "row_loss_kernel.hpp"
@@ -75,8 +75,8 @@ struct CrossEntropyGradient {
         }
     };
 
-    __device__ __forceinline__ void of(std::int64_t, int place, int, const Row& row, const Difference<Number> (&)[eight],
-                                       Number (&p)[eight]) const {
+    __device__ __forceinline__ void of(std::int64_t, int place, int, const Row& row,
+                                       const Difference<Number> (&)[eight], Number (&p)[eight]) const {
         for (int i = 0; i < eight; ++i) {
             const Number wanted = row.alike + (place + i == row.label ? row.given : Number(0)) +
                                   (place + i == row.top ? row.own : Number(0));
@@ -101,8 +101,8 @@ struct PeerLoss {
     static constexpr bool mass_is_exponential = false;
     Problem problem;
 
-    __device__ __forceinline__ void add(std::int64_t, int, int, const Difference<Number> (&)[eight], const Number (&)[eight],
-                                        double&, double&) const {}
+    __device__ __forceinline__ void add(std::int64_t, int, int, const Difference<Number> (&)[eight],
+                                        const Number (&)[eight], double&, double&) const {}
 
     __device__ void finish(std::int64_t row, const RowSums& sums) const {
         problem.loss[row] = static_cast<LossOf<Real>>(cross_entropy_with_label<Logits>(problem, row, sums));

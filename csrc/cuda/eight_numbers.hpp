@@ -19,12 +19,16 @@ __device__ __forceinline__ Number minus_infinity() {
 __device__ __forceinline__ float number_of(float value) { return value; }
 __device__ __forceinline__ double number_of(double value) { return value; }
 __device__ __forceinline__ float number_of(Float16 value) { return __half2float(__ushort_as_half(value.bits)); }
-__device__ __forceinline__ float number_of(BFloat16 value) { return __bfloat162float(__ushort_as_bfloat16(value.bits)); }
+__device__ __forceinline__ float number_of(BFloat16 value) {
+    return __bfloat162float(__ushort_as_bfloat16(value.bits));
+}
 
 // Rounded to the nearest, ties to even.
 __device__ __forceinline__ void round_to(float value, float& out) { out = value; }
 __device__ __forceinline__ void round_to(double value, double& out) { out = value; }
-__device__ __forceinline__ void round_to(float value, Float16& out) { out.bits = __half_as_ushort(__float2half_rn(value)); }
+__device__ __forceinline__ void round_to(float value, Float16& out) {
+    out.bits = __half_as_ushort(__float2half_rn(value));
+}
 __device__ __forceinline__ void round_to(float value, BFloat16& out) {
     out.bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
 }
@@ -41,8 +45,8 @@ __device__ __forceinline__ bool is_aligned(const Real* address) {
     return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
 }
 
-// The first `count` numbers of `from`, and `rest` in the place of those behind them. Alignment decides how they are loaded,
-// not which thread gets which; so the place of a row in memory changes no result.
+// The first `count` numbers of `from`, and `rest` in the place of those behind them. Alignment decides how they are
+// loaded, not which thread gets which; so the place of a row in memory changes no result.
 template <class Real, class Number>
 __device__ __forceinline__ void load(const Real* from, int count, Number rest, Number (&out)[eight]) {
     if (is_aligned(from) && count >= eight) {

@@ -1,4 +1,5 @@
-// Looks for labels that no class has. The losses' own kernels make such a row NaN; naming it means to wait for the device.
+// Looks for labels that no class has. The losses' own kernels make such a row NaN; naming it means to wait for the
+// device.
 #pragma once
 
 #include "row_blocks.hpp"

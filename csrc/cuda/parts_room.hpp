@@ -9,8 +9,8 @@
 
 namespace reid {
 
-// `networks` parts for each block, on the device of the logits; none where a row has one block. Torch gives the memory to
-// nobody else before kernels that were started on this stream have ended.
+// `networks` parts for each block, on the device of the logits; none where a row has one block. Torch gives the memory
+// to nobody else before kernels that were started on this stream have ended.
 template <class Part>
 class PartsRoom {
   public:
@@ -20,8 +20,8 @@ class PartsRoom {
   private:
     static Tensor made(const char* op, const Tensor& logits, std::int64_t networks) {
         constexpr std::int64_t most_classes = 65535 * row_share;
-        STD_TORCH_CHECK(logits.size(0) <= INT_MAX && logits.size(1) <= most_classes, op, ": a GPU takes at most ", INT_MAX,
-                        " rows and ", most_classes, " classes, got ", shape_text(logits));
+        STD_TORCH_CHECK(logits.size(0) <= INT_MAX && logits.size(1) <= most_classes, op, ": a GPU takes at most ",
+                        INT_MAX, " rows and ", most_classes, " classes, got ", shape_text(logits));
         const std::int64_t parts = Parts(logits.size(1)).count;
         const std::int64_t numbers = sizeof(Part) / sizeof(double);
         return new_tensor(logits, {parts == 1 ? 0 : networks * logits.size(0) * parts, numbers}, ScalarType::Double);

@@ -1,5 +1,5 @@
-// How the losses share rows over blocks of threads, and how a block's threads bring their results together. All of it comes in
-// one order, so that results are the same bits every time.
+// How the losses share rows over blocks of threads, and how a block's threads bring their results together. All of it
+// comes in one order, so that results are the same bits every time.
 #pragma once
 
 #include <climits>
@@ -41,8 +41,8 @@ __device__ __forceinline__ const Real* row_at(const Rows<Real>& rows, std::int64
     return rows.first + row * rows.stride;
 }
 
-// The largest number so far and its class; NaN counts as larger than all others, of equal ones the first is kept. INT_MAX
-// where nothing is larger than -inf.
+// The largest number so far and its class; NaN counts as larger than all others, of equal ones the first is kept.
+// INT_MAX where nothing is larger than -inf.
 template <class Value>
 struct Largest {
     Value value = minus_infinity<Value>();
@@ -107,7 +107,8 @@ __device__ __forceinline__ void add_block(double (&sums)[count], double* room) {
     }
 }
 
-// Calls `use(place, count)` for the eights of this thread: `count` classes from `place` on, counted from the part's first.
+// Calls `use(place, count)` for the eights of this thread: `count` classes from `place` on, counted from the part's
+// first.
 template <class Use>
 __device__ __forceinline__ void each_eight(int size, const Use& use) {
     for (int place = static_cast<int>(threadIdx.x) * eight; place < size; place += row_step)
@@ -130,7 +131,9 @@ struct PlainLogits {
     __device__ static __forceinline__ Value at(const Problem& problem, std::int64_t row, std::int64_t place) {
         return number_of(row_at(problem.logits, row)[place]);
     }
-    __device__ static __forceinline__ Difference<Number> below(Value z, Value reference) { return difference(z, reference); }
+    __device__ static __forceinline__ Difference<Number> below(Value z, Value reference) {
+        return difference(z, reference);
+    }
 };
 
 // With a shift a class, `problem.shift`, added in float64: a sum in float32 would lose digits where logits are large.

@@ -1,16 +1,16 @@
-// What the losses of one network have in common on a GPU: a row's largest logit, its sum of exponentials, and two more sums
-// that a loss asks for. Each loss is a struct of its own; cross_entropy_kernel.hpp is the one to read first.
+// What the losses of one network have in common on a GPU: a row's largest logit, its sum of exponentials, and two more
+// sums that a loss asks for. Each loss is a struct of its own; cross_entropy_kernel.hpp is the one to read first.
 //
-// A block reads its part of a row twice, the second time from the cache. Where a row has one part, the same block ends it,
-// else another kernel brings the parts together.
+// A block reads its part of a row twice, the second time from the cache. Where a row has one part, the same block ends
+// it, else another kernel brings the parts together.
 #pragma once
 
 #include "row_blocks.hpp"
 
 namespace reid {
 
-// What a part of a row adds up to, and how it lies in memory. `terms` is a sum over classes of g * (z - largest), and `mass`
-// of g; whatever g is, this can be moved to another largest logit.
+// What a part of a row adds up to, and how it lies in memory. `terms` is a sum over classes of g * (z - largest), and
+// `mass` of g; whatever g is, this can be moved to another largest logit.
 struct RowPart {
     double largest;
     double top;
@@ -47,8 +47,8 @@ __device__ inline RowSums sums_of_parts(const RowPart* parts, int count, bool ma
     return all;
 }
 
-// A loss has: `problem`; Logits, which loads its rows; add(row, place, count, below, powers, mass, terms), which adds eight
-// classes to its two sums, with mass_is_exponential where g has a factor of e^z; and finish(row, sums).
+// A loss has: `problem`; Logits, which loads its rows; add(row, place, count, below, powers, mass, terms), which adds
+// eight classes to its two sums, with mass_is_exponential where g has a factor of e^z; and finish(row, sums).
 template <class Loss>
 __global__ void __launch_bounds__(row_threads) row_loss_kernel(const Loss loss, const Parts parts, RowPart* all_parts) {
     using Value = typename Loss::Logits::Value;

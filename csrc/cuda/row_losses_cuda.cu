@@ -20,8 +20,8 @@ namespace {
 using reid::MaybeTensor;
 using torch::stable::Tensor;
 
-// With REID_CORE_CHECK_LABELS=1 a wrong label is an error as on the CPU, and every call waits for the device. Without, its
-// row is NaN.
+// With REID_CORE_CHECK_LABELS=1 a wrong label is an error as on the CPU, and every call waits for the device. Without,
+// its row is NaN.
 template <class Problem>
 void check_label_values(const char* op, const Tensor& logits, const Problem& problem) {
     const char* flag = std::getenv("REID_CORE_CHECK_LABELS");
@@ -43,12 +43,14 @@ std::tuple<Tensor, Tensor> cross_entropy(Tensor logits, Tensor labels, MaybeTens
     return reid::cross_entropy_forward(logits, labels, shift, {given, own, smoothing}, [&](const auto& problem) {
         check_label_values("cross_entropy", logits, problem);
         const reid::PartsRoom<reid::RowPart> room("cross_entropy", logits, 1);
-        reid::on_stream(logits, [&](cudaStream_t stream) { reid::launch_cross_entropy(problem, room.first(), stream); });
+        reid::on_stream(logits, [&](cudaStream_t stream) {
+            reid::launch_cross_entropy(problem, room.first(), stream);
+        });
     });
 }
 
-Tensor cross_entropy_backward(Tensor grad, Tensor logits, Tensor labels, MaybeTensor shift, Tensor statistics, double given,
-                              double own, double smoothing) {
+Tensor cross_entropy_backward(Tensor grad, Tensor logits, Tensor labels, MaybeTensor shift, Tensor statistics,
+                              double given, double own, double smoothing) {
     const reid::CrossEntropyWeights weights{given, own, smoothing};
     return reid::cross_entropy_gradient(grad, logits, labels, shift, statistics, weights, [&](const auto& problem) {
         reid::on_stream(logits, [&](cudaStream_t stream) { reid::launch_cross_entropy_backward(problem, stream); });
@@ -71,13 +73,17 @@ Tensor soft_target_cross_entropy_backward(Tensor grad, Tensor logits, Tensor tar
 std::tuple<Tensor, Tensor> confidence_penalty(Tensor logits) {
     return reid::confidence_penalty_forward(logits, [&](const auto& problem) {
         const reid::PartsRoom<reid::RowPart> room("confidence_penalty", logits, 1);
-        reid::on_stream(logits, [&](cudaStream_t stream) { reid::launch_confidence_penalty(problem, room.first(), stream); });
+        reid::on_stream(logits, [&](cudaStream_t stream) {
+            reid::launch_confidence_penalty(problem, room.first(), stream);
+        });
     });
 }
 
 Tensor confidence_penalty_backward(Tensor grad, Tensor logits, Tensor statistics) {
     return reid::confidence_penalty_gradient(grad, logits, statistics, [&](const auto& problem) {
-        reid::on_stream(logits, [&](cudaStream_t stream) { reid::launch_confidence_penalty_backward(problem, stream); });
+        reid::on_stream(logits, [&](cudaStream_t stream) {
+            reid::launch_confidence_penalty_backward(problem, stream);
+        });
     });
 }
 

@@ -13,8 +13,9 @@ struct SoftTargetLoss {
     SoftTarget<Real, Target> problem;
 
     // Terms are target * (z - largest), all of one sign; a target of 0 counts 0 where the logit is -inf.
-    __device__ __forceinline__ void add(std::int64_t row, int place, int count, const Difference<Number> (&below)[eight],
-                                        const Number (&)[eight], double& mass, double& terms) const {
+    __device__ __forceinline__ void add(std::int64_t row, int place, int count,
+                                        const Difference<Number> (&below)[eight], const Number (&)[eight], double& mass,
+                                        double& terms) const {
         Number targets[eight];
         Number products[eight];
         load(row_at(problem.targets, row) + place, count, Number(0), targets);

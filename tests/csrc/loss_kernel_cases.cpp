@@ -49,8 +49,8 @@ void soft_target(const std::string& op, const Call& c) {
     using Loss = reid::LossOf<Real>;
     if (op == "soft_target") {
         auto parts = room<reid::RowPart>(c, 1);
-        reid::launch_soft_target<Real, Target>({c.rows, c.classes, c.matrix<Real>(0), c.matrix<Target>(1), c.array<Loss>(2),
-                                                c.array<double>(3)},
+        reid::launch_soft_target<Real, Target>({c.rows, c.classes, c.matrix<Real>(0), c.matrix<Target>(1),
+                                                c.array<Loss>(2), c.array<double>(3)},
                                                parts.data(), nullptr);
     } else {
         reid::launch_soft_target_backward<Real, Target>({c.rows, c.classes, c.matrix<Real>(0), c.matrix<Target>(1),
@@ -75,18 +75,19 @@ void run(const std::string& op, bool wide_targets, const Call& c) {
                                       c.array<double>(4)},
                                      parts.data(), nullptr);
     } else if (op == "co_refine_backward") {
-        reid::launch_co_refine_backward<Real>({c.rows, c.classes, c.matrix<Real>(0), c.matrix<Real>(1), c.array<double>(2),
-                                               c.array<double>(3), w[0], w[1], w[2], c.column<Loss>(4), c.array<Real>(5)},
+        reid::launch_co_refine_backward<Real>({c.rows, c.classes, c.matrix<Real>(0), c.matrix<Real>(1),
+                                               c.array<double>(2), c.array<double>(3), w[0], w[1], w[2],
+                                               c.column<Loss>(4), c.array<Real>(5)},
                                               nullptr);
     } else if (op == "cross_entropy") {
         auto parts = room<reid::RowPart>(c, 1);
-        reid::launch_cross_entropy<Real>({c.rows, c.classes, c.matrix<Real>(0), c.column<std::int64_t>(1), c.array<Loss>(2),
-                                          w[0], w[1], w[2], c.array<Loss>(3), c.array<double>(4)},
+        reid::launch_cross_entropy<Real>({c.rows, c.classes, c.matrix<Real>(0), c.column<std::int64_t>(1),
+                                          c.array<Loss>(2), w[0], w[1], w[2], c.array<Loss>(3), c.array<double>(4)},
                                          parts.data(), nullptr);
     } else if (op == "cross_entropy_backward") {
         reid::launch_cross_entropy_backward<Real>({c.rows, c.classes, c.matrix<Real>(0), c.column<std::int64_t>(1),
-                                                   c.array<Loss>(2), c.array<double>(3), w[0], w[1], w[2], c.column<Loss>(4),
-                                                   c.array<Real>(5)},
+                                                   c.array<Loss>(2), c.array<double>(3), w[0], w[1], w[2],
+                                                   c.column<Loss>(4), c.array<Real>(5)},
                                                   nullptr);
     } else if (op == "confidence_penalty") {
         auto parts = room<reid::RowPart>(c, 1);
@@ -105,7 +106,8 @@ void run(const std::string& op, bool wide_targets, const Call& c) {
                                             c.array<std::int64_t>(4)},
                                            parts.data(), nullptr);
     } else if (op == "find_wrong_label") {
-        reid::launch_find_wrong_label(c.column<std::int64_t>(0), c.rows, c.classes, c.array<reid::WrongLabel>(1), nullptr);
+        auto* const found = c.array<reid::WrongLabel>(1);
+        reid::launch_find_wrong_label(c.column<std::int64_t>(0), c.rows, c.classes, found, nullptr);
     } else if (op == "soft_target" || op == "soft_target_backward") {
         if (wide_targets) {
             soft_target<Real, Loss>(op, c);

@@ -1,5 +1,5 @@
-// The losses' kernels with made-up logits, for sanitizers: prints nothing where all orders of threads give the same bits. Every
-// array is a heap block of exactly its size.
+// The losses' kernels with made-up logits, for sanitizers: prints nothing where all orders of threads give the same
+// bits. Every array is a heap block of exactly its size.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -67,8 +67,8 @@ std::vector<unsigned char> all_losses(std::int64_t rows, std::int64_t classes) {
     reid::launch_confidence_penalty<Real>({rows, classes, a, loss.data(), first}, row_parts.data(), nullptr);
     reid::launch_confidence_penalty_backward<Real>({rows, classes, a, first, upstream, gradient.data()}, nullptr);
     keep_all();
-    reid::launch_peer_statistics<Real>({rows, classes, {a, b}, label, loss.data(), predictions.data()}, row_parts.data(),
-                                       nullptr);
+    reid::launch_peer_statistics<Real>({rows, classes, {a, b}, label, loss.data(), predictions.data()},
+                                       row_parts.data(), nullptr);
     keep(bytes, loss);
     keep(bytes, predictions);
     reid::WrongLabel wrong{};
