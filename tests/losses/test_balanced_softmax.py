@@ -2,12 +2,15 @@
 
 import math
 
+import loss_backends
 import pytest
 import torch
 from torch.nn import functional
 
 from reid_core.losses.balanced_softmax import balanced_softmax_loss
 from reid_core.losses.smoothed_cross_entropy import smoothed_cross_entropy
+
+backend = loss_backends.backend
 
 COUNTS = torch.tensor([100, 10, 1])
 LOGITS = torch.tensor([[2, 1, 0], [0.5, 1.5, -1], [0, 0, 0], [1, -1, 2]], dtype=torch.float64)

@@ -2,11 +2,14 @@
 
 import math
 
+import loss_backends
 import pytest
 import torch
 
 from reid_core.losses.confidence_penalty import confidence_penalty
 from reid_core.losses.soft_target_cross_entropy import soft_target_cross_entropy
+
+backend = loss_backends.backend
 
 
 def random_logits(rows=7, classes=5):

@@ -2,6 +2,7 @@
 
 import functools
 
+import loss_backends
 import pytest
 import torch
 from linear_help import CASES, classifier, exact_classifier, logits_of, outcome
@@ -10,6 +11,8 @@ from reid_core.losses import _linear
 from reid_core.losses.co_refine import co_refine_pair_loss
 from reid_core.losses.linear_co_refine import linear_co_refine_pair_loss
 from reid_core.ops import why_missing
+
+backend = loss_backends.backend
 
 INF = torch.inf
 BUILT = pytest.mark.skipif(bool(why_missing()), reason=f"no ops: {why_missing()}")

@@ -2,11 +2,14 @@
 
 import math
 
+import loss_backends
 import pytest
 import torch
 from torch.nn import functional
 
 from reid_core.losses.peer_selection import PeerSelection, peer_selection, select_peers
+
+backend = loss_backends.backend
 
 
 def random_batch(rows=40, classes=3, seed=0):

@@ -2,12 +2,15 @@
 
 import math
 
+import loss_backends
 import pytest
 import torch
 from torch.nn import functional
 
 from reid_core.losses.co_refine import co_refine_loss, co_refine_pair_loss
 from reid_core.losses.self_refine import label_refine_loss
+
+backend = loss_backends.backend
 
 Z1 = torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64)
 Z2 = torch.tensor([[1.0, 3.0, 0.0]], dtype=torch.float64)

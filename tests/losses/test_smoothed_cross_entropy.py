@@ -2,11 +2,14 @@
 
 import math
 
+import loss_backends
 import pytest
 import torch
 from torch.nn import functional
 
 from reid_core.losses.smoothed_cross_entropy import smoothed_cross_entropy
+
+backend = loss_backends.backend
 
 
 def random_rows(rows=7, classes=5):

@@ -2,6 +2,7 @@
 
 import math
 
+import loss_backends
 import pytest
 import torch
 from torch.nn import functional
@@ -9,6 +10,8 @@ from torch.nn import functional
 from reid_core.losses.co_refine import co_refine_loss
 from reid_core.losses.smoothed_cross_entropy import smoothed_cross_entropy
 from reid_core.losses.soft_target_cross_entropy import soft_target_cross_entropy
+
+backend = loss_backends.backend
 
 
 def random_rows(rows=7, classes=5):
