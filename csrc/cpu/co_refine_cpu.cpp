@@ -8,7 +8,6 @@
 
 #include "co_refine.hpp"
 #include "co_refine_op.hpp"
-#include "large_pages.hpp"
 #include "parallel_rows.hpp"
 
 namespace {
@@ -37,7 +36,6 @@ std::tuple<Tensor, Tensor> co_refine(Tensor logits, Tensor peer, double soft, do
 Tensor co_refine_backward(Tensor grad, Tensor logits, Tensor peer, Tensor statistics, std::int64_t learner, double soft,
                           double agree, double disagree) {
     return reid::co_refine_gradient(grad, logits, peer, statistics, learner, {soft, agree, disagree}, [](const auto& problem) {
-        reid::wish_for_large_pages(problem);
         const reid::Isa isa = reid::instruction_set();
         reid::write_chunks(problem.rows, problem.classes, [&](std::int64_t row, std::int64_t chunk) {
             reid::write_gradient(problem, row, chunk, isa);
@@ -48,7 +46,6 @@ Tensor co_refine_backward(Tensor grad, Tensor logits, Tensor peer, Tensor statis
 std::tuple<Tensor, Tensor> co_refine_pair_backward(Tensor grad, Tensor a, Tensor b, Tensor statistics, double soft,
                                                    double agree, double disagree) {
     return reid::co_refine_gradients(grad, a, b, statistics, {soft, agree, disagree}, [](const auto& problems) {
-        for (const auto& problem : problems) reid::wish_for_large_pages(problem);
         const reid::Isa isa = reid::instruction_set();
         reid::write_chunks(problems[0].rows, problems[0].classes, [&](std::int64_t row, std::int64_t chunk) {
             reid::write_gradients(problems, row, chunk, isa);

@@ -9,7 +9,6 @@
 
 #include "confidence_penalty.hpp"
 #include "cross_entropy.hpp"
-#include "large_pages.hpp"
 #include "parallel_rows.hpp"
 #include "row_loss_op.hpp"
 #include "soft_target.hpp"
@@ -33,7 +32,6 @@ struct Solve {
 };
 
 const auto write_gradients = [](const auto& problem) {
-    reid::wish_for_large_pages(problem);
     const reid::Isa isa = reid::instruction_set();
     reid::write_chunks(problem.rows, problem.classes, [&](std::int64_t row, std::int64_t chunk) {
         reid::write_gradient(problem, row, chunk, isa);
