@@ -59,7 +59,8 @@ def test_more_pairs_than_32_bits_count():
 
 
 CHILD = """
-import sys, numpy as np, eval_lib
+import signal, sys, numpy as np, eval_lib
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background of a script inherit that it is ignored
 row = np.random.default_rng(0).random(100_003, np.float32)
 distmat = np.lib.stride_tricks.as_strided(row, (2_000_000, 100_003), (0, 4), writeable=False)
 ids = np.arange(100_003)
