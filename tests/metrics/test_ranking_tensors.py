@@ -57,9 +57,10 @@ def on_cpu(monkeypatch):
 
 
 def set_backend(monkeypatch, backend):
-    from reid_core.metrics import _device
+    from reid_core.metrics import _device, _device_counts
 
-    monkeypatch.setattr(_device, "use_native", lambda kind, asked: ops.use_native(kind, backend))
+    real = _device_counts.counting_backend
+    monkeypatch.setattr(_device, "counting_backend", lambda asked, device: real(backend, device))
 
 
 def tensors(*values):
