@@ -33,18 +33,25 @@ constexpr std::ptrdiff_t panel_block = 16;
 template <class Real>
 void pack_rows(const Real* table, std::ptrdiff_t stride, const std::int64_t* rows, std::ptrdiff_t count,
                std::ptrdiff_t depth, const Real* factors, std::ptrdiff_t width, Real* out) {
-    constexpr std::ptrdiff_t line = 64 / static_cast<std::ptrdiff_t>(sizeof(Real));
+    constexpr std::ptrdiff_t stretch = 256 / static_cast<std::ptrdiff_t>(sizeof(Real));
+    // As many rows side by side as have one place in a cache each, though they are a power of two apart.
+    constexpr std::ptrdiff_t abreast = 4;
+    const Real nothing[stretch] = {};
     for (std::ptrdiff_t first = 0; first < count; first += width, out += depth * width) {
-        const std::ptrdiff_t here = std::min(width, count - first);
-        for (std::ptrdiff_t start = 0; start < depth; start += line) {  // a cache line of each row at a time
-            const std::ptrdiff_t end = std::min(depth, start + line);
-            for (std::ptrdiff_t r = 0; r < here; ++r) {
-                const Real* row = table + rows[first + r] * stride;
-                const Real factor = factors[first + r];
-                for (std::ptrdiff_t k = start; k < end; ++k) out[k * width + r] = row[k] * factor;
-            }
-            for (std::ptrdiff_t r = here; r < width; ++r) {
-                for (std::ptrdiff_t k = start; k < end; ++k) out[k * width + r] = 0;
+        for (std::ptrdiff_t start = 0; start < depth; start += stretch) {
+            const std::ptrdiff_t size = std::min(stretch, depth - start);
+            for (std::ptrdiff_t r = 0; r < width; r += abreast) {
+                const Real* from[abreast];
+                Real factor[abreast];
+                for (std::ptrdiff_t i = 0; i < abreast; ++i) {
+                    const std::ptrdiff_t place = first + r + i;
+                    from[i] = place < count ? table + rows[place] * stride + start : nothing;
+                    factor[i] = place < count ? factors[place] : 0;
+                }
+                Real* to = out + start * width + r;
+                for (std::ptrdiff_t k = 0; k < size; ++k, to += width) {
+                    for (std::ptrdiff_t i = 0; i < abreast; ++i) to[i] = from[i][k] * factor[i];
+                }
             }
         }
     }
