@@ -6,16 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-import eval_lib
 from reid_core.errors import DataError, NumericalError, UsageError
 from reid_core.metrics import _tensors
 from reid_core.metrics._tiles import Embeddings
 from reid_core.metrics.distance import distance_matrix
 from reid_core.metrics.embeddings import rank_metrics_from_embeddings
-from reid_core.metrics.expansion import average_query_expansion, database_augmentation
 from reid_core.metrics.rank import rank_metrics
-from reid_core.metrics.rerank import k_reciprocal_rerank
-from reid_core.metrics.roc import pair_roc, pair_roc_from_embeddings
 
 torch = pytest.importorskip("torch")
 from reid_core import ops  # noqa: E402
@@ -84,51 +80,6 @@ def test_cpu_tensors_are_the_arrays_they_are(monkeypatch):
     same(half, rank_metrics_from_embeddings(a.detach().bfloat16().float(), b.bfloat16().float(), *ids))
     distances = distance_matrix(q, g)
     same(rank_metrics(torch.from_numpy(distances), *tensors(*ids)), rank_metrics(distances, *ids))
-
-
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float8_e4m3fn])
-def test_every_function_takes_tensors(kind):
-    """With gradients, and of types that NumPy lacks."""
-    q, g, *ids = problem(2, 20, 30, 12, 4)
-    given = [side.to(kind).requires_grad_(kind != torch.float8_e4m3fn) for side in tensors(q, g)]
-    arrays = [side.detach().float().numpy() for side in given]
-    for call in (
-        distance_matrix,
-        lambda a, b: k_reciprocal_rerank(a, b, 5, 2),
-        lambda a, b: average_query_expansion(a, b, 2),
-        lambda a, b: database_augmentation(b, 2),
-        lambda a, b: pair_roc_from_embeddings(a, b, *(tensors(*ids) if a is given[0] else ids)).fpr,
-    ):
-        np.testing.assert_array_equal(call(*given), call(*arrays))
-    distances = torch.from_numpy(distance_matrix(*arrays)).requires_grad_()
-    expected = pair_roc(distances.detach().numpy(), *ids).tpr
-    np.testing.assert_array_equal(pair_roc(distances, *ids).tpr, expected)
-    np.testing.assert_array_equal(pair_roc(lambda: distances.split(7), *ids).tpr, expected)
-
-
-def test_a_tensor_that_is_a_negative_view_is_the_numbers_it_shows():
-    q, g, *_ = problem(2, 20, 30, 12, 4)
-    turned = torch.complex(torch.from_numpy(q), torch.from_numpy(-q)).conj().imag
-    assert turned.is_neg()
-    np.testing.assert_array_equal(distance_matrix(turned, g), distance_matrix(q, g))
-
-
-def test_tensors_that_are_no_arrays_are_named():
-    q, g, *ids = problem(2, 20, 30, 12, 4)
-    sparse = torch.from_numpy(q).to_sparse()
-    for call in (
-        lambda: k_reciprocal_rerank(sparse, g),
-        lambda: distance_matrix(sparse, g),
-        lambda: pair_roc(sparse, *ids),
-    ):
-        with pytest.raises(UsageError, match="a tensor of torch.float32 torch.sparse_coo cannot be read as an array"):
-            call()
-    turned = torch.from_numpy(q).to(torch.complex64).conj()
-    with pytest.raises(UsageError, match="complex64"):
-        distance_matrix(turned, g)
-    # eval_lib knows arrays alone, but says which argument is not one.
-    with pytest.raises(TypeError, match="distmat cannot be read as an array: .*requires grad"):
-        eval_lib.rank_queries(torch.zeros(2, 3, requires_grad=True), [1, 2], [1, 2, 3], [0, 0], [1, 1, 1])
 
 
 SIZES = [(1, 1, 1, 1), (3, 70, 2, 2), (40, 63, 5, 9), (65, 64, 8, 30), (130, 260, 33, 12), (30, 200, 3, 90)]
