@@ -65,8 +65,7 @@ CoRefinePart<LossOf<Real>> part_of(const CoRefine<Real>& problem, std::int64_t r
     ChunkBuffer<Real> buffers[2];
     const LossOf<Real>* logits[2];
     CoRefinePart<LossOf<Real>> part;
-    const std::int64_t start = chunk * loss_chunk;
-    const std::int64_t size = std::min(loss_chunk, problem.classes - start);
+    const auto [start, size] = span_of(chunk, problem.classes);
     for (int k = 0; k < 2; ++k) {
         logits[k] = buffers[k].widened(row_of(problem.logits[k], row) + start, size, isa);
         part.top_chunk[k] = chunk;
@@ -152,8 +151,7 @@ CoRefineFactors<LossOf<Real>> factors_of(const CoRefineBackward<Real>& problem, 
 template <class Real>
 void write_gradient(const CoRefineBackward<Real>& problem, std::int64_t row, std::int64_t chunk, Isa isa) {
     const auto factors = factors_of(problem, row);
-    const std::int64_t start = chunk * loss_chunk;
-    const std::int64_t size = std::min(loss_chunk, problem.classes - start);
+    const auto [start, size] = span_of(chunk, problem.classes);
     ChunkBuffer<Real> buffers[2];
     GradientBuffer<Real> gradient;
     Real* out = problem.gradient + row * problem.classes + start;
@@ -169,8 +167,7 @@ template <class Real>
 void write_gradients(const CoRefineBackward<Real> (&problems)[2], std::int64_t row, std::int64_t chunk, Isa isa) {
     using Wide = LossOf<Real>;
     const CoRefineFactors<Wide> factors[2] = {factors_of(problems[0], row), factors_of(problems[1], row)};
-    const std::int64_t start = chunk * loss_chunk;
-    const std::int64_t size = std::min(loss_chunk, problems[0].classes - start);
+    const auto [start, size] = span_of(chunk, problems[0].classes);
     ChunkBuffer<Real> buffers[2];
     GradientBuffer<Real> gradients[2];
     const Wide* logits[2];

@@ -7,8 +7,7 @@ namespace reid {
 
 template <class Real>
 RowPart part_of(const ConfidencePenalty<Real>& problem, std::int64_t row, std::int64_t chunk, Isa isa) {
-    const std::int64_t start = chunk * loss_chunk;
-    const std::int64_t size = std::min(loss_chunk, problem.classes - start);
+    const auto [start, size] = span_of(chunk, problem.classes);
     ChunkBuffer<Real> buffer;
     const LossOf<Real>* logits = buffer.widened(row_of(problem.logits, row) + start, size, isa);
     return part_of<Weighted::powers>(logits, logits, size, isa);
@@ -30,8 +29,7 @@ void write_gradient(const ConfidencePenaltyBackward<Real>& problem, std::int64_t
     using Wide = LossOf<Real>;
     const double* statistics = problem.statistics + 3 * row;
     const double grad = problem.grad.first[row * problem.grad.stride];
-    const std::int64_t start = chunk * loss_chunk;
-    const std::int64_t size = std::min(loss_chunk, problem.classes - start);
+    const auto [start, size] = span_of(chunk, problem.classes);
     ChunkBuffer<Real> buffer;
     GradientBuffer<Real> gradient;
     Real* out = problem.gradient + row * problem.classes + start;

@@ -16,8 +16,7 @@ void shift_chunk(const Real* logits, const LossOf<Real>* shift, std::int64_t siz
 template <class Real>
 RowPart part_of(const CrossEntropy<Real>& problem, std::int64_t row, std::int64_t chunk, Isa isa) {
     using Wide = LossOf<Real>;
-    const std::int64_t start = chunk * loss_chunk;
-    const std::int64_t size = std::min(loss_chunk, problem.classes - start);
+    const auto [start, size] = span_of(chunk, problem.classes);
     const Real* logits = row_of(problem.logits, row) + start;
     ChunkBuffer<Real> buffer;
     Wide shifted[loss_chunk];
@@ -80,8 +79,7 @@ void write_gradient(const CrossEntropyBackward<Real>& problem, std::int64_t row,
     const double given = grad * (1 - problem.smoothing) * problem.given_weight;
     const double own = grad * (1 - problem.smoothing) * problem.own_weight;
     const double spread = grad * problem.smoothing;
-    const std::int64_t start = chunk * loss_chunk;
-    const std::int64_t size = std::min(loss_chunk, problem.classes - start);
+    const auto [start, size] = span_of(chunk, problem.classes);
     const Real* logits = row_of(problem.logits, row);
     ChunkBuffer<Real> buffer;
     Wide shifted[loss_chunk];

@@ -31,6 +31,16 @@ namespace reid {
 
 inline std::int64_t num_chunks(std::int64_t classes) { return (classes + loss_chunk - 1) / loss_chunk; }
 
+// Where a chunk of a row begins, and how many classes it has.
+struct Span {
+    std::int64_t start;
+    std::int64_t size;
+};
+inline Span span_of(std::int64_t chunk, std::int64_t classes) {
+    const std::int64_t start = chunk * loss_chunk;
+    return {start, std::min(loss_chunk, classes - start)};
+}
+
 template <class Real>
 const Real* row_of(const Rows<Real>& rows, std::int64_t row) {
     return rows.first + row * rows.stride;

@@ -7,8 +7,7 @@ namespace reid {
 
 template <class Real, class Target>
 RowPart part_of(const SoftTarget<Real, Target>& problem, std::int64_t row, std::int64_t chunk, Isa isa) {
-    const std::int64_t start = chunk * loss_chunk;
-    const std::int64_t size = std::min(loss_chunk, problem.classes - start);
+    const auto [start, size] = span_of(chunk, problem.classes);
     ChunkBuffer<Real> logits;
     ChunkBuffer<Target> targets;
     return part_of<Weighted::targets>(logits.widened(row_of(problem.logits, row) + start, size, isa),
@@ -30,8 +29,7 @@ void write_gradient(const SoftTargetBackward<Real, Target>& problem, std::int64_
     using Wide = LossOf<Real>;
     const double* statistics = problem.statistics + 3 * row;
     const double grad = problem.grad.first[row * problem.grad.stride];
-    const std::int64_t start = chunk * loss_chunk;
-    const std::int64_t size = std::min(loss_chunk, problem.classes - start);
+    const auto [start, size] = span_of(chunk, problem.classes);
     ChunkBuffer<Real> logits;
     ChunkBuffer<Target> targets;
     GradientBuffer<Real> gradient;
