@@ -36,13 +36,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Split:
-    """Training, query and gallery images of a retrieval data set, in a deterministic order.
+    """Training images of a data set, and what is measured: query and gallery (retrieval) or test (classification).
+    The order is deterministic.
 
     Attributes:
         dataset: the reader's name.
         root: the folder that ``Sample.path`` is relative to.
         train_folder: the training folder relative to ``root`` ("" for ``root``): label files name images from there.
-        train, query, gallery: sorted by path.
+        train, query, gallery, test: sorted by path. A data set has query and gallery, or test, or neither.
         protocol: how query and gallery are ranked.
     """
 
@@ -53,6 +54,7 @@ class Split:
     query: tuple[Sample, ...] = ()
     gallery: tuple[Sample, ...] = ()
     protocol: str = "market1501"
+    test: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,9 @@ class Method(Protocol):
 
     num_networks: int
 
+    def begin(self, labels: NDArray[np.int64], num_classes: int) -> None:
+        """Called once before the first step, and again when a run goes on: (N,) given labels in [0, num_classes)."""
+
     def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
         """Losses and records of one batch."""
 
@@ -220,6 +225,9 @@ class Phase:
         end_when: a rule that may end the phase early; the next phase gets the epochs that are left.
         rate: factor of the base learning rate as a function of the run's epoch and the epoch within the phase.
         dropout: False leaves the networks' dropout layers inactive in training too.
+        frozen: the backbone neither learns nor changes its statistics; the other layers train.
+        image_size: (height, width) of training and measuring in this phase, or None: the run's.
+        lr: base learning rate of this phase, or None: the run's.
         uses_given_labels: False where the method looks at no given label, so that collapse must be watched for.
     """
 
@@ -231,6 +239,9 @@ class Phase:
     end_when: EndRule | None = None
     uses_given_labels: bool = True
     dropout: bool = True
+    frozen: bool = False
+    image_size: tuple[int, int] | None = None
+    lr: float | None = None
 
 
 @dataclass(frozen=True)

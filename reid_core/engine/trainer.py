@@ -89,6 +89,8 @@ class Trainer:
         self.recorder = EpochRecorder(len(dataset.samples))
         self.seconds = 0.0
         self._saved = time.monotonic()
+        for phase in walk.phases:
+            phase.method.begin(dataset.labels, num_classes)
 
     def fit(self) -> None:
         """Train from where it stands to the end of the recipe.

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reid_core.methods._outputs import cross_entropy, evidence
 from reid_core.methods._plan import Plan
 from reid_core.types import Batch, EpochRecords, NetOutput, Phase, StepResult
@@ -22,6 +25,9 @@ class Baseline:
         loss = cross_entropy(outputs[0], batch.labels)
         rows = loss.detach()[None]
         return StepResult([loss.mean()], {**evidence(outputs, batch.labels), "loss": rows, "given_loss": rows})
+
+    def begin(self, labels: NDArray[np.int64], num_classes: int) -> None:
+        """Nothing is made of all labels."""
 
     def start_epoch(self, epoch: int) -> None:
         """Nothing changes from epoch to epoch."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reid_core.methods._outputs import co_refine_pair, evidence
 from reid_core.methods._plan import Plan
@@ -48,6 +50,9 @@ class CoRefine:
             "selected": seen["prediction"][0] == seen["prediction"][1],
         }
         return StepResult([loss.mean() for loss in pair], records)
+
+    def begin(self, labels: NDArray[np.int64], num_classes: int) -> None:
+        """Nothing is made of all labels."""
 
     def start_epoch(self, epoch: int) -> None:
         """Nothing changes from epoch to epoch."""

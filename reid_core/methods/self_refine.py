@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reid_core.errors import NumericalError
 from reid_core.methods._outputs import evidence, label_refine
@@ -50,6 +51,9 @@ class SelfRefine:
         seen = evidence(outputs, batch.labels)
         rows = torch.stack([loss.detach() for loss in losses])
         return StepResult([loss.mean() for loss in losses], {**seen, "loss": rows, "refined_label": seen["prediction"]})
+
+    def begin(self, labels: NDArray[np.int64], num_classes: int) -> None:
+        """Nothing is made of all labels."""
 
     def start_epoch(self, epoch: int) -> None:
         """The confidence of the epoch was set when the one before ended."""
