@@ -9,6 +9,8 @@
 // nothing in it is negative, so nothing cancels.
 #pragma once
 
+#include <vector>
+
 #include "loss_rows.hpp"
 
 namespace reid {
@@ -44,8 +46,8 @@ struct CoRefineFactors {
 namespace reid {
 
 template <class Wide>
-void sum_chunk(const Wide* const* logits, std::int64_t size, CoRefinePart<Wide>& part, Isa isa) {
-    REID_FOR_ISA(isa, sum_chunk(logits, size, part));
+void sum_chunk(const Wide* const* logits, std::int64_t size, Wide* const* kept, CoRefinePart<Wide>& part, Isa isa) {
+    REID_FOR_ISA(isa, sum_chunk(logits, size, kept, part));
 }
 
 template <class Wide>
@@ -55,13 +57,15 @@ void write_gradient(const Wide* logits, const Wide* peer, std::int64_t size, con
 }
 
 template <class Wide>
-void write_gradients(const Wide* const* logits, std::int64_t size, const CoRefineFactors<Wide>* factors, Wide* const* out,
-                     Isa isa) {
-    REID_FOR_ISA(isa, write_gradients(logits, size, factors, out));
+void write_gradients(const Wide* const* powers, std::int64_t size, const CoRefineFactors<Wide>* factors, Wide* const* out,
+                     bool streamed, Isa isa) {
+    REID_FOR_ISA(isa, write_gradients(powers, size, factors, out, streamed));
 }
 
+// `kept`: null, or where e^(logits - reference) of both networks' chunks go.
 template <class Real>
-CoRefinePart<LossOf<Real>> part_of(const CoRefine<Real>& problem, std::int64_t row, std::int64_t chunk, Isa isa) {
+CoRefinePart<LossOf<Real>> part_of(const CoRefine<Real>& problem, std::int64_t row, std::int64_t chunk, Isa isa,
+                                   LossOf<Real>* const* kept = nullptr) {
     ChunkBuffer<Real> buffers[2];
     const LossOf<Real>* logits[2];
     CoRefinePart<LossOf<Real>> part;
@@ -70,7 +74,7 @@ CoRefinePart<LossOf<Real>> part_of(const CoRefine<Real>& problem, std::int64_t r
         logits[k] = buffers[k].widened(row_of(problem.logits[k], row) + start, size, isa);
         part.top_chunk[k] = chunk;
     }
-    sum_chunk(logits, size, part, isa);
+    sum_chunk(logits, size, kept, part, isa);
     return part;
 }
 
@@ -162,27 +166,75 @@ void write_gradient(const CoRefineBackward<Real>& problem, std::int64_t row, std
     gradient.store(out, size, isa);
 }
 
-// The same of both networks, whose problems are each other's mirror images: every exponential serves twice.
+// What a thread needs of its own to work on rows of both losses and gradients at once: sums of each chunk, and of the row
+// e^(logits - the chunk's largest).
+template <class Wide>
+struct CoRefineRow {
+    std::vector<CoRefinePart<Wide>> parts;
+    std::vector<Wide> powers[2];
+
+    explicit CoRefineRow(std::int64_t classes) : parts(static_cast<std::size_t>(num_chunks(classes))) {
+        for (auto& row : powers) row.resize(static_cast<std::size_t>(classes));
+    }
+};
+
+// The gradients of one chunk, once the row is finished.
 template <class Real>
-void write_gradients(const CoRefineBackward<Real> (&problems)[2], std::int64_t row, std::int64_t chunk, Isa isa) {
+void write_gradients(const CoRefineGradients<Real>& problem, std::int64_t row, std::int64_t chunk,
+                     const CoRefinePart<LossOf<Real>>& all, double weight, const CoRefineRow<LossOf<Real>>& room, Isa isa) {
     using Wide = LossOf<Real>;
-    const CoRefineFactors<Wide> factors[2] = {factors_of(problems[0], row), factors_of(problems[1], row)};
-    const auto [start, size] = span_of(chunk, problems[0].classes);
-    ChunkBuffer<Real> buffers[2];
-    GradientBuffer<Real> gradients[2];
-    const Wide* logits[2];
+    constexpr Wide none = -std::numeric_limits<Wide>::infinity();
+    const auto [start, size] = span_of(chunk, problem.classes);
+    const auto& part = room.parts[static_cast<std::size_t>(chunk)];
+    const double* statistics[2] = {problem.statistics + 3 * row, problem.statistics + 3 * (problem.rows + row)};
+    double probability[2];  // of a class whose power is 1
+    for (int k = 0; k < 2; ++k) {
+        const bool nothing = part.largest[k] == none && all.largest[k] != none;
+        const double below = static_cast<double>(part.reference[k]) - static_cast<double>(all.reference[k]);
+        probability[k] = nothing ? 0 : std::exp(below - statistics[k][1]);
+    }
+    CoRefineFactors<Wide> factors[2] = {};
+    GradientBuffer<Real> buffers[2];
+    const Wide* powers[2];
     Real* out[2];
     Wide* wide[2];
     for (int k = 0; k < 2; ++k) {
-        logits[k] = buffers[k].widened(row_of(problems[k].logits, row) + start, size, isa);
-        out[k] = problems[k].gradient + row * problems[k].classes + start;
-        wide[k] = gradients[k].of(out[k]);
+        factors[k].own = static_cast<Wide>(problem.grad * (weight + problem.soft_weight) * probability[k]);
+        factors[k].peer = static_cast<Wide>(problem.grad * problem.soft_weight * probability[1 - k]);
+        powers[k] = room.powers[k].data() + start;
+        out[k] = problem.gradients[k] + row * problem.classes + start;
+        wide[k] = buffers[k].of(out[k]);
     }
-    write_gradients(logits, size, factors, wide, isa);
+    write_gradients(powers, size, factors, wide, problem.streamed, isa);
     for (int k = 0; k < 2; ++k) {
-        const std::int64_t taught = factors[k].taught - start;
-        if (0 <= taught && taught < size) wide[k][taught] -= factors[k].hard;
-        gradients[k].store(out[k], size, isa);
+        const std::int64_t taught = static_cast<std::int64_t>(statistics[1 - k][2]) - start;
+        if (0 <= taught && taught < size) wide[k][taught] -= static_cast<Wide>(problem.grad * weight);
+        buffers[k].store(out[k], size, isa);
+    }
+}
+
+// Losses, statistics and both gradients of a row. Logits are read once and each exponential is computed once: it is kept
+// until the sums of the whole row are known.
+template <class Real>
+void solve_row(const CoRefineGradients<Real>& problem, std::int64_t row, CoRefineRow<LossOf<Real>>& room, Isa isa) {
+    using Wide = LossOf<Real>;
+    const std::int64_t chunks = num_chunks(problem.classes);
+    CoRefinePart<Wide> all{};
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+        const std::int64_t start = span_of(chunk, problem.classes).start;
+        Wide* const kept[2] = {room.powers[0].data() + start, room.powers[1].data() + start};
+        const auto& part = room.parts[static_cast<std::size_t>(chunk)] = part_of(problem, row, chunk, isa, kept);
+        if (chunk == 0) {
+            all = part;
+        } else {
+            add_part(all, part);
+        }
+    }
+    finish_row(problem, row, all);
+    const double* statistics[2] = {problem.statistics + 3 * row, problem.statistics + 3 * (problem.rows + row)};
+    const double weight = statistics[0][2] == statistics[1][2] ? problem.agree_weight : problem.disagree_weight;
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+        write_gradients(problem, row, chunk, all, weight, room, isa);
     }
 }
 

@@ -21,39 +21,56 @@ struct CoRefineSums {
         }
     }
 
-    // Of the last vector only `size` numbers count; those behind are equal to the reference, so that they differ by 0.
-    template <bool last>
-    void take(Vector one, Vector other, std::ptrdiff_t size = 0) {
-        const Vector logits[2] = {one, other};
-        Vector below[2];
-        Vector power[2];
-        for (int k = 0; k < 2; ++k) {
-            below[k] = reference[k] - logits[k];
-            power[k] = exp_of(-below[k]);
-            if constexpr (last) power[k] = first_lanes(power[k], size);
-            sum[k].add(power[k]);
+    // Adds `count` vectors of each network, network 0's first. Of the last vector of a row only `size` numbers count; those
+    // behind are equal to the reference, so that they differ by 0.
+    template <bool last, std::size_t count>
+    void take(Vector (&logits)[2 * count], Vector (&power)[2 * count], std::ptrdiff_t size = 0) {
+        Vector below[2 * count];
+        for (std::size_t i = 0; i < 2 * count; ++i) {
+            below[i] = reference[i / count] - logits[i];
+            power[i] = -below[i];
         }
-        for (int k = 0; k < 2; ++k) {
+        exp_all(power);
+        for (std::size_t i = 0; i < 2 * count; ++i) {
+            if constexpr (last) power[i] = first_lanes(power[i], size);
+            sum[i / count].add(power[i]);
+        }
+        for (std::size_t i = 0; i < 2 * count; ++i) {
+            const std::size_t k = i / count, other = (i + count) % (2 * count);
             if constexpr (careful) {
                 const Vector infinity = filled(std::numeric_limits<Wide>::infinity());
-                const Vector highest = logits[1 - k] > ruled_out[k] ? logits[1 - k] : ruled_out[k];
-                ruled_out[k] = below[k] == infinity ? highest : ruled_out[k];
-                below[k] = below[k] == infinity ? Vector{} : below[k];
+                const Vector highest = logits[other] > ruled_out[k] ? logits[other] : ruled_out[k];
+                ruled_out[k] = below[i] == infinity ? highest : ruled_out[k];
+                below[i] = below[i] == infinity ? Vector{} : below[i];
             }
-            cross[k].add(power[1 - k] * below[k]);
+            cross[k].add_product(power[other], below[i]);
         }
     }
 
-    void take_chunk(const Wide* const* logits, std::ptrdiff_t size) {
+    // `kept`: where each class's powers go, for the gradient.
+    template <bool keep>
+    void take_chunk(const Wide* const* logits, std::ptrdiff_t size, Wide* const* kept) {
         constexpr std::ptrdiff_t width = lanes<Wide>;
+        constexpr std::size_t abreast = sizeof(Vector) > sizeof(Wide) ? 2 : 1;
+        const Wide* const from[2] = {logits[0], logits[1]};
+        Wide* const to[2] = {keep ? kept[0] : nullptr, keep ? kept[1] : nullptr};
         for (std::ptrdiff_t start = 0; start < size; start += sum_block) {
             const std::ptrdiff_t end = std::min(size, start + sum_block);
-            for (int k = 0; k < 2; ++k) prefetch_next(logits[k] + start);
+            for (int k = 0; k < 2; ++k) prefetch_next(from[k] + start);
             std::ptrdiff_t j = start;
-            for (; j + width <= end; j += width) take<false>(load(logits[0] + j), load(logits[1] + j));
-            if (j < end) {
-                take<true>(load_tail(logits[0] + j, end - j, references[0]),
-                           load_tail(logits[1] + j, end - j, references[1]), end - j);
+            constexpr std::ptrdiff_t step = abreast * width;
+            for (; j + step <= end; j += step) {
+                Vector vectors[2 * abreast], power[2 * abreast];
+                for (std::size_t i = 0; i < 2 * abreast; ++i) vectors[i] = load(from[i / abreast] + j + i % abreast * width);
+                take<false, abreast>(vectors, power);
+                for (std::size_t i = 0; keep && i < 2 * abreast; ++i) store(to[i / abreast] + j + i % abreast * width, power[i]);
+            }
+            for (; j < end; j += width) {
+                const std::ptrdiff_t left = std::min(width, end - j);
+                Vector vectors[2], power[2];
+                for (int k = 0; k < 2; ++k) vectors[k] = load_tail(from[k] + j, left, references[k]);
+                take<true, 1>(vectors, power, left);
+                for (int k = 0; keep && k < 2; ++k) store_tail(to[k] + j, power[k], left);
             }
             for (int k = 0; k < 2; ++k) {
                 sum[k].end_block();
@@ -71,18 +88,23 @@ struct CoRefineSums {
     }
 };
 
+// `kept`: null, or where the powers of both networks go.
 template <class Wide>
-void sum_chunk(const Wide* const* logits, std::ptrdiff_t size, CoRefinePart<Wide>& part) {
+void sum_chunk(const Wide* const* logits, std::ptrdiff_t size, Wide* const* kept, CoRefinePart<Wide>& part) {
     for (int k = 0; k < 2; ++k) {
         part.largest[k] = largest_of(logits[k], size);
         part.reference[k] = part.largest[k] == -std::numeric_limits<Wide>::infinity() ? 0 : part.largest[k];
     }
     CoRefineSums<false, Wide> sums(part.reference);
-    sums.take_chunk(logits, size);
+    if (kept == nullptr) {
+        sums.template take_chunk<false>(logits, size, kept);
+    } else {
+        sums.template take_chunk<true>(logits, size, kept);
+    }
     sums.give(part);
     if (std::isfinite(part.cross[0]) && std::isfinite(part.cross[1])) return;
-    CoRefineSums<true, Wide> again(part.reference);
-    again.take_chunk(logits, size);
+    CoRefineSums<true, Wide> again(part.reference);  // the powers are the same
+    again.template take_chunk<false>(logits, size, nullptr);
     again.give(part);
 }
 
@@ -107,27 +129,46 @@ void write_gradient(const Wide* logits, const Wide* peer, std::ptrdiff_t size, c
     });
 }
 
-template <class Wide>
-void write_gradients(const Wide* const* logits, std::ptrdiff_t size, const CoRefineFactors<Wide>* factors,
+// Both networks' gradients from their powers, all but the hard term. Where they are streamed, up to the first vector whose
+// place is a multiple of its size they are not.
+template <bool streamed, class Wide>
+void write_gradients(const Wide* const* powers, std::ptrdiff_t size, const CoRefineFactors<Wide>* factors,
                      Wide* const* out) {
     using Vector = VectorOf<Wide>;
     constexpr std::ptrdiff_t width = lanes<Wide>;
     const CoRefineGradient<Wide> first(factors[0]), second(factors[1]);
-    const auto powers = [&](Vector one, Vector other, Vector& power, Vector& peer_power) {
-        power = exp_of(one - filled(factors[0].largest));
-        peer_power = exp_of(other - filled(factors[1].largest));
-    };
-    Vector power, peer_power;
     std::ptrdiff_t j = 0;
-    for (; j + width <= size; j += width) {
-        powers(load(logits[0] + j), load(logits[1] + j), power, peer_power);
-        store(out[0] + j, first.of(power, peer_power));
-        store(out[1] + j, second.of(peer_power, power));
+    const auto write_some = [&](std::ptrdiff_t count) {
+        const Vector power = load_tail(powers[0] + j, count), peer_power = load_tail(powers[1] + j, count);
+        store_tail(out[0] + j, first.of(power, peer_power), count);
+        store_tail(out[1] + j, second.of(peer_power, power), count);
+        j += count;
+    };
+    if constexpr (streamed) {
+        const auto past = reinterpret_cast<std::uintptr_t>(out[0]) % sizeof(Vector);
+        if (past > 0) write_some(std::min<std::ptrdiff_t>(size, (sizeof(Vector) - past) / sizeof(Wide)));
     }
-    if (j == size) return;
-    powers(load_tail(logits[0] + j, size - j), load_tail(logits[1] + j, size - j), power, peer_power);
-    store_tail(out[0] + j, first.of(power, peer_power), size - j);
-    store_tail(out[1] + j, second.of(peer_power, power), size - j);
+    for (; j + width <= size; j += width) {
+        const Vector power = load(powers[0] + j), peer_power = load(powers[1] + j);
+        if constexpr (streamed) {
+            stream(out[0] + j, first.of(power, peer_power));
+            stream(out[1] + j, second.of(peer_power, power));
+        } else {
+            store(out[0] + j, first.of(power, peer_power));
+            store(out[1] + j, second.of(peer_power, power));
+        }
+    }
+    if (j < size) write_some(size - j);
+}
+
+template <class Wide>
+void write_gradients(const Wide* const* powers, std::ptrdiff_t size, const CoRefineFactors<Wide>* factors,
+                     Wide* const* out, bool streamed) {
+    if (streamed) {
+        write_gradients<true>(powers, size, factors, out);
+    } else {
+        write_gradients<false>(powers, size, factors, out);
+    }
 }
 
 }  // namespace REID_ISA_NAMESPACE

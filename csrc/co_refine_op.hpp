@@ -19,33 +19,105 @@ inline void check_weights(const char* op, const CoRefineWeights& weights) {
     check_weight(op, "disagree_weight", weights.disagree);
 }
 
-// Losses of one network or of both, and statistics (2, B, 3). `solve` gets the problem.
+// What the forward pass of one network or of both gives: losses and statistics (2, B, 3).
+struct CoRefineLosses {
+    Tensor first;
+    Tensor second;
+    Tensor statistics;
+};
+
+template <class Real>
+CoRefine<Real> problem_of(const Tensor& logits, const Tensor& other, const CoRefineWeights& weights,
+                          const CoRefineLosses& losses, bool both) {
+    using Wide = LossOf<Real>;
+    return {
+        logits.size(0),
+        logits.size(1),
+        {rows_of<Real>(logits), rows_of<Real>(other)},
+        weights.soft,
+        weights.agree,
+        weights.disagree,
+        {losses.first.mutable_data_ptr<Wide>(), both ? losses.second.mutable_data_ptr<Wide>() : nullptr},
+        losses.statistics.mutable_data_ptr<double>(),
+    };
+}
+
+inline CoRefineLosses new_losses(const Tensor& logits, bool both) {
+    const std::int64_t rows = logits.size(0);
+    const Tensor first = new_tensor(logits, {rows}, loss_type(logits));
+    return {first, both ? new_tensor(logits, {rows}, loss_type(logits)) : first,
+            new_tensor(logits, {2, rows, 3}, ScalarType::Double)};
+}
+
+// Losses of one network or of both, and statistics. `solve` gets the problem.
 template <class Solve>
 std::tuple<Tensor, Tensor, Tensor> co_refine_forward(const char* op, const Tensor& logits, const Tensor& other, bool both,
                                                      const CoRefineWeights& weights, const Solve& solve) {
     check_pair(op, logits, other);
     check_weights(op, weights);
-    const std::int64_t rows = logits.size(0);
     const Tensor first = with_neighbours(logits);
     const Tensor second = with_neighbours(other);
-    const Tensor loss = new_tensor(logits, {rows}, loss_type(logits));
-    const Tensor other_loss = both ? new_tensor(logits, {rows}, loss_type(logits)) : loss;
-    const Tensor statistics = new_tensor(logits, {2, rows, 3}, ScalarType::Double);
+    const CoRefineLosses losses = new_losses(logits, both);
     with_type(op, logits, [&](auto number) {
-        using Real = decltype(number);
-        using Wide = LossOf<Real>;
-        solve(CoRefine<Real>{
-            rows,
-            logits.size(1),
-            {rows_of<Real>(first), rows_of<Real>(second)},
-            weights.soft,
-            weights.agree,
-            weights.disagree,
-            {loss.mutable_data_ptr<Wide>(), both ? other_loss.mutable_data_ptr<Wide>() : nullptr},
-            statistics.mutable_data_ptr<double>(),
-        });
+        solve(problem_of<decltype(number)>(first, second, weights, losses, both));
     });
-    return {loss, other_loss, statistics};
+    return {losses.first, losses.second, losses.statistics};
+}
+
+inline void check_gradient(const char* op, const char* name, const Tensor& gradient, const Tensor& logits) {
+    STD_TORCH_CHECK(gradient.dim() == 2 && gradient.size(0) == logits.size(0) && gradient.size(1) == logits.size(1) &&
+                        gradient.is_contiguous(),
+                    op, ": ", name, " must be contiguous and ", shape_text(logits), ", got ", shape_text(gradient));
+    check_type(op, name, gradient, logits.scalar_type());
+    check_same_device(op, name, gradient, logits);
+}
+
+// The same of both networks; the gradients of the mean of each one's losses are filled in.
+template <class Solve>
+std::tuple<Tensor, Tensor, Tensor> co_refine_means(const char* op, const Tensor& a, const Tensor& b, const Tensor& gradient_a,
+                                                   const Tensor& gradient_b, const CoRefineWeights& weights,
+                                                   const Solve& solve) {
+    check_pair(op, a, b);
+    check_weights(op, weights);
+    check_gradient(op, "gradient_a", gradient_a, a);
+    check_gradient(op, "gradient_b", gradient_b, a);
+    const std::int64_t rows = a.size(0), classes = a.size(1);
+    const Tensor first = with_neighbours(a);
+    const Tensor second = with_neighbours(b);
+    const CoRefineLosses losses = new_losses(a, true);
+    with_type(op, a, [&](auto number) {
+        using Real = decltype(number);
+        // As the gradient of a mean is, in the type of the losses.
+        const double grad = static_cast<LossOf<Real>>(1.0 / static_cast<double>(std::max<std::int64_t>(1, rows)));
+        Real* gradients[2] = {static_cast<Real*>(gradient_a.mutable_data_ptr()),
+                              static_cast<Real*>(gradient_b.mutable_data_ptr())};
+        const auto place = [&](int k) { return reinterpret_cast<std::uintptr_t>(gradients[k]) % 64; };
+        const bool large = 2 * rows * classes * std::int64_t{sizeof(Real)} > stream_bytes;
+        solve(CoRefineGradients<Real>{problem_of<Real>(first, second, weights, losses, true),
+                                      grad,
+                                      {gradients[0], gradients[1]},
+                                      large && place(0) == place(1) && std::is_same_v<Real, LossOf<Real>>});
+    });
+    return {losses.first, losses.second, losses.statistics};
+}
+
+// The gradient of (B) losses as a multiple of a mean's, 1 / B in their type; NaN where they do not count the same.
+template <class Real>
+double mean_scale(const Column<Real>& grad, std::int64_t rows) {
+    const Real first = rows > 0 ? grad.first[0] : Real{1};
+    for (std::int64_t row = 1; row < rows; ++row) {
+        if (!(grad.first[row * grad.stride] == first)) return std::numeric_limits<double>::quiet_NaN();
+    }
+    const Real mean = static_cast<Real>(1.0 / static_cast<double>(std::max<std::int64_t>(1, rows)));
+    return rows > 0 ? static_cast<double>(first) / static_cast<double>(mean) : 1.0;
+}
+
+inline double mean_scale(const char* op, const Tensor& grad) {
+    STD_TORCH_CHECK(grad.dim() == 1 && grad.is_cpu(), op, ": grad must be (B,) on the CPU, got ", shape_text(grad), " on ",
+                    device_text(grad));
+    if (grad.scalar_type() == ScalarType::Double) return mean_scale(column_of<double>(grad), grad.size(0));
+    check_type(op, "grad", grad, ScalarType::Float);
+    return mean_scale(column_of<float>(grad), grad.size(0));
 }
 
 inline void check_backward(const char* op, const Tensor& grad, const Tensor& logits, const Tensor& peer,
@@ -92,28 +164,6 @@ Tensor co_refine_gradient(const Tensor& grad, const Tensor& logits, const Tensor
         solve(backward_of<decltype(number)>(grad, own, other, statistics, learner, weights, gradient));
     });
     return gradient;
-}
-
-// The gradients of both networks, where the gradient of both losses is `grad`.
-template <class Solve>
-std::tuple<Tensor, Tensor> co_refine_gradients(const Tensor& grad, const Tensor& a, const Tensor& b,
-                                               const Tensor& statistics, const CoRefineWeights& weights,
-                                               const Solve& solve) {
-    const char* op = "co_refine_pair_backward";
-    check_backward(op, grad, a, b, statistics, weights);
-    const Tensor first = with_neighbours(a);
-    const Tensor second = with_neighbours(b);
-    const Tensor gradient_a = new_tensor(a, {a.size(0), a.size(1)}, a.scalar_type());
-    const Tensor gradient_b = new_tensor(a, {a.size(0), a.size(1)}, a.scalar_type());
-    with_type(op, a, [&](auto number) {
-        using Real = decltype(number);
-        const CoRefineBackward<Real> problems[2] = {
-            backward_of<Real>(grad, first, second, statistics, 0, weights, gradient_a),
-            backward_of<Real>(grad, second, first, statistics, 1, weights, gradient_b),
-        };
-        solve(problems);
-    });
-    return {gradient_a, gradient_b};
 }
 
 }  // namespace reid

@@ -42,6 +42,14 @@ struct CoRefine {
     double* statistics;       // (2, rows, 3) of each network: largest, log_sum, class of the largest
 };
 
+// The same with both gradients, where the gradient of every loss is `grad`: as after a mean, which most often follows.
+template <class Real>
+struct CoRefineGradients : CoRefine<Real> {
+    double grad;
+    Real* gradients[2];  // (rows, classes) contiguous, as below
+    bool streamed;       // gradients are written past the cache; both begin at the same place within a cache line
+};
+
 // gradient = grad * ((w + soft_weight) * p - soft_weight * p_peer - w * [class == top_peer]) for the network that learns.
 template <class Real>
 struct CoRefineBackward {

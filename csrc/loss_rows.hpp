@@ -17,9 +17,8 @@ namespace reid {
 
 // Classes that are worked on at a time: two networks' logits in float32 (32 KiB) stay in the cache.
 constexpr std::int64_t loss_chunk = 4096;
-// Numbers that are added up in float32 before the sum goes on in float64: eight a lane of AVX2. Of equal numbers every
-// rounding error goes the same way, and 32 a lane cost a digit.
-constexpr std::ptrdiff_t sum_block = 64;
+// Gradients of more bytes than this leave the cache before anybody reads them: they are written past it.
+constexpr std::int64_t stream_bytes = std::int64_t{1} << 24;
 
 }  // namespace reid
 

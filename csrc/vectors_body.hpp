@@ -20,6 +20,10 @@ using VectorOf = std::conditional_t<sizeof(Real) == 4, Floats, Doubles>;
 template <class Real>
 constexpr std::ptrdiff_t lanes = sizeof(VectorOf<Real>) / sizeof(Real);
 
+// Numbers that are added up in float32 before the sum goes on in float64: at most sixteen a lane, eight where lanes are
+// many. Of equal numbers every rounding error goes the same way, and 32 a lane cost a digit.
+constexpr std::ptrdiff_t sum_block = std::max<std::ptrdiff_t>(64, 8 * lanes<float>);
+
 template <class Real>
 inline VectorOf<Real> load(const Real* from) {
     VectorOf<Real> vector;
@@ -47,6 +51,20 @@ inline void store_tail(Real* to, Vector vector, std::ptrdiff_t size) {
     for (std::ptrdiff_t j = 0; j < size; ++j) to[j] = all[j];
 }
 
+// To an address that is a multiple of the vector's size, past the cache where the instruction set can.
+#if defined(REID_VECTOR_BYTES) && REID_VECTOR_BYTES == 64
+inline void stream(float* to, Floats vector) { _mm512_stream_ps(to, vector); }
+inline void stream(double* to, Doubles vector) { _mm512_stream_pd(to, vector); }
+#elif defined(REID_VECTOR_BYTES) && REID_VECTOR_BYTES == 32
+inline void stream(float* to, Floats vector) { _mm256_stream_ps(to, vector); }
+inline void stream(double* to, Doubles vector) { _mm256_stream_pd(to, vector); }
+#else
+template <class Real>
+inline void stream(Real* to, VectorOf<Real> vector) {
+    store(to, vector);
+}
+#endif
+
 template <class Real>
 inline VectorOf<Real> filled(Real value) {
     return value - VectorOf<Real>{};
@@ -71,33 +89,57 @@ inline Doubles multiply_add(Doubles x, Doubles y, Doubles z) { return _mm512_fma
 //
 // x = n * log(2) + r with a whole n; e^r = 1 + r + r^2 * q(r), where q has the least relative error on |r| <= log(2) / 2
 // (3e-9); 2^n is made from its bits. All exponents are raised by 64, so that the last product rounds denormal results.
-inline Floats exp_of(Floats x) {
-    const Floats least = filled(-104.0f);  // e^-104 rounds to 0
-    x = x < least ? least : x;
-    const Floats shift = filled(0x1.8p23f + 127 + 64);
-    const Floats shifted = multiply_add(x, filled(0x1.715476p0f), shift);  // its last bits are n + 127 + 64
-    const Floats n = shifted - shift;
-    Floats r = multiply_add(n, filled(-0x1.63p-1f), x);  // log(2) in two parts: the first product is exact
-    r = multiply_add(n, filled(0x1.bd0106p-13f), r);
-    Floats q = filled(0.00138145761815f);
-    q = multiply_add(q, r, filled(0.00836872708721f));
-    q = multiply_add(q, r, filled(0.0416683890648f));
-    q = multiply_add(q, r, filled(0.166665205475f));
-    q = multiply_add(q, r, filled(0.49999993442f));
-    const Floats power = multiply_add(r * r, q, r) + 1.0f;
+//
+// Of several vectors step by step: each step waits for the one before, and the vectors need not wait for each other.
+#if defined(REID_VECTOR_BYTES) && REID_VECTOR_BYTES == 64
+inline Floats times_power_of_two(Floats x, Floats shifted, Floats shift) { return _mm512_scalef_ps(x, shifted - shift); }
+#else
+inline Floats times_power_of_two(Floats x, Floats shifted, Floats) {
     Bits scale;
     std::memcpy(&scale, &shifted, sizeof(scale));
     scale <<= 23;
     Floats factor;
     std::memcpy(&factor, &scale, sizeof(factor));
-    return power * factor * 0x1p-64f;
+    return x * factor * 0x1p-64f;
+}
+#endif
+
+template <std::size_t count>
+inline void exp_all(Floats (&x)[count]) {
+    const Floats least = filled(-104.0f);  // e^-104 rounds to 0
+    const Floats shift = filled(0x1.8p23f + 127 + 64);
+    Floats shifted[count], r[count], q[count];
+    const auto each = [&](const auto& step) {
+        for (std::size_t i = 0; i < count; ++i) step(i);
+    };
+    each([&](auto i) { x[i] = x[i] < least ? least : x[i]; });
+    each([&](auto i) { shifted[i] = multiply_add(x[i], filled(0x1.715476p0f), shift); });  // its last bits are n + 127 + 64
+    each([&](auto i) { q[i] = shifted[i] - shift; });                                      // n
+    each([&](auto i) { r[i] = multiply_add(q[i], filled(-0x1.63p-1f), x[i]); });  // log(2) in two parts: the first is exact
+    each([&](auto i) { r[i] = multiply_add(q[i], filled(0x1.bd0106p-13f), r[i]); });
+    each([&](auto i) { q[i] = multiply_add(filled(0.00138145761815f), r[i], filled(0.00836872708721f)); });
+    each([&](auto i) { q[i] = multiply_add(q[i], r[i], filled(0.0416683890648f)); });
+    each([&](auto i) { q[i] = multiply_add(q[i], r[i], filled(0.166665205475f)); });
+    each([&](auto i) { q[i] = multiply_add(q[i], r[i], filled(0.49999993442f)); });
+    each([&](auto i) { q[i] = multiply_add(r[i] * r[i], q[i], r[i]) + 1.0f; });
+    each([&](auto i) { x[i] = times_power_of_two(q[i], shifted[i], shift); });
 }
 
-inline Doubles exp_of(Doubles x) {
-    double all[lanes<double>];
-    store(all, x);
-    for (double& one : all) one = std::exp(one);
-    return load(all);
+template <std::size_t count>
+inline void exp_all(Doubles (&x)[count]) {
+    for (Doubles& vector : x) {
+        double all[lanes<double>];
+        store(all, vector);
+        for (double& one : all) one = std::exp(one);
+        vector = load(all);
+    }
+}
+
+template <class Vector>
+inline Vector exp_of(Vector x) {
+    Vector one[1] = {x};
+    exp_all(one);
+    return one[0];
 }
 
 // The first `size` numbers, and 0 behind them.
@@ -155,6 +197,13 @@ struct Sum {
     double all[lanes<Real>] = {};
 
     void add(VectorOf<Real> vector) { block += vector; }
+    void add_product(VectorOf<Real> one, VectorOf<Real> other) {
+#if defined(REID_VECTOR_BYTES)
+        block = multiply_add(one, other, block);
+#else
+        block += one * other;
+#endif
+    }
     void end_block() {
         Number parts[lanes<Real>];
         store(parts, block);

@@ -43,15 +43,19 @@ Tensor co_refine_backward(Tensor grad, Tensor logits, Tensor peer, Tensor statis
     });
 }
 
-std::tuple<Tensor, Tensor> co_refine_pair_backward(Tensor grad, Tensor a, Tensor b, Tensor statistics, double soft,
-                                                   double agree, double disagree) {
-    return reid::co_refine_gradients(grad, a, b, statistics, {soft, agree, disagree}, [](const auto& problems) {
+std::tuple<Tensor, Tensor, Tensor> co_refine_pair_means(Tensor a, Tensor b, Tensor gradient_a, Tensor gradient_b,
+                                                        double soft, double agree, double disagree) {
+    return reid::co_refine_means("co_refine_pair_means", a, b, gradient_a, gradient_b, {soft, agree, disagree}, [](const auto& problem) {
+        using Wide = std::remove_pointer_t<std::decay_t<decltype(problem.losses[0])>>;
         const reid::Isa isa = reid::instruction_set();
-        reid::write_chunks(problems[0].rows, problems[0].classes, [&](std::int64_t row, std::int64_t chunk) {
-            reid::write_gradients(problems, row, chunk, isa);
+        reid::visit_rows(problem.rows, problem.classes, [&](std::int64_t begin, std::int64_t end) {
+            reid::CoRefineRow<Wide> room(problem.classes);
+            for (std::int64_t row = begin; row < end; ++row) reid::solve_row(problem, row, room, isa);
         });
     });
 }
+
+double mean_scale(Tensor grad) { return reid::mean_scale("mean_scale", grad); }
 
 }  // namespace
 
@@ -67,15 +71,18 @@ STABLE_TORCH_LIBRARY_FRAGMENT(reid_core, m) {
     m.def(
         "co_refine_backward(Tensor grad, Tensor logits, Tensor peer_logits, Tensor statistics, int learner, "
         "float soft_weight, float agree_weight, float disagree_weight) -> Tensor");
-    // Both gradients at once, where both losses have the same gradient.
+    // How many times a mean's gradient this gradient of (B) losses is: 1 after a mean, NaN where it is no multiple.
+    m.def("mean_scale(Tensor grad) -> float");
+    // As co_refine_pair; fills in the gradients of the mean of each network's losses.
     m.def(
-        "co_refine_pair_backward(Tensor grad, Tensor a, Tensor b, Tensor statistics, float soft_weight, float agree_weight, "
-        "float disagree_weight) -> (Tensor, Tensor)");
+        "co_refine_pair_means(Tensor a, Tensor b, Tensor(a!) gradient_a, Tensor(b!) gradient_b, float soft_weight, "
+        "float agree_weight, float disagree_weight) -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reid_core, CPU, m) {
     m.impl("co_refine_pair", TORCH_BOX(&co_refine_pair));
     m.impl("co_refine", TORCH_BOX(&co_refine));
-    m.impl("co_refine_pair_backward", TORCH_BOX(&co_refine_pair_backward));
+    m.impl("co_refine_pair_means", TORCH_BOX(&co_refine_pair_means));
+    m.impl("mean_scale", TORCH_BOX(&mean_scale));
     m.impl("co_refine_backward", TORCH_BOX(&co_refine_backward));
 }

@@ -52,4 +52,10 @@ void write_chunks(std::int64_t rows, std::int64_t classes, const Write& write) {
     });
 }
 
+// `visit(begin, end)` for all rows, each whole.
+template <class Visit>
+void visit_rows(std::int64_t rows, std::int64_t classes, const Visit& visit) {
+    torch::stable::parallel_for(0, rows, grain_of(classes), visit);
+}
+
 }  // namespace reid

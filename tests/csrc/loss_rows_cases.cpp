@@ -122,26 +122,34 @@ struct Case {
         });
     }
 
-    // Both gradients at once are, bit by bit, what they are alone.
-    void both_gradients() {
+    // Losses are, bit by bit, what they are alone; gradients to a rounding.
+    void both_gradients(bool streamed) {
         const reid::Rows<Real> rows[2] = {{a.get(), classes}, {b.get(), classes}};
-        solve(reid::CoRefine<Real>{1, classes, {rows[0], rows[1]}, 0.7, 1, 0.25, {loss.get(), loss.get() + 1},
-                                   statistics.get()}, isa);
-        auto second = block<Real>(classes), alone = block<Real>(classes);
+        const auto problem = [&](Wide* losses, double* sums) {
+            return reid::CoRefine<Real>{1, classes, {rows[0], rows[1]}, 0.7, 1, 0.25, {losses, losses + 1}, sums};
+        };
+        solve(problem(loss.get(), statistics.get()), isa);
+        auto first = block<Real>(classes), second = block<Real>(classes);
+        auto losses = block<Wide>(2);
+        auto sums = block<double>(6);
+        streamed = streamed && std::is_same_v<Real, Wide> && reinterpret_cast<std::uintptr_t>(first.get()) % 64 ==
+                                                                 reinterpret_cast<std::uintptr_t>(second.get()) % 64;
+        reid::CoRefineRow<Wide> room(classes);
+        reid::solve_row(reid::CoRefineGradients<Real>{problem(losses.get(), sums.get()), 0.5, {first.get(), second.get()},
+                                                      streamed}, 0, room, isa);
+        const auto same = [](const auto* one, const auto* other, std::size_t count) {
+            return std::memcmp(one, other, sizeof(*one) * count) == 0;
+        };
+        expect("the same losses", isa, classes, same(losses.get(), loss.get(), 2), 1, 0);
+        expect("the same statistics", isa, classes, same(sums.get(), statistics.get(), 6), 1, 0);
         const double *own = statistics.get(), *peer = own + 3;
-        const reid::Column<Wide> column{grad.get(), 0};
-        const reid::CoRefineBackward<Real> both[2] = {
-            {1, classes, rows[0], rows[1], own, peer, 0.7, 1, 0.25, column, gradient.get()},
-            {1, classes, rows[1], rows[0], peer, own, 0.7, 1, 0.25, column, second.get()}};
-        for (std::int64_t chunk = 0; chunk < reid::num_chunks(classes); ++chunk) {
-            reid::write_gradients(both, 0, chunk, isa);
-        }
         for (int k = 0; k < 2; ++k) {
-            reid::CoRefineBackward<Real> one = both[k];
-            one.gradient = alone.get();
-            write(one, isa);
-            const bool same = std::memcmp(alone.get(), both[k].gradient, sizeof(Real) * static_cast<std::size_t>(classes)) == 0;
-            expect("the same bits alone", isa, classes, same, 1, 0);
+            const Real* found = (k == 0 ? first : second).get();
+            write(reid::CoRefineBackward<Real>{1, classes, rows[k], rows[1 - k], k == 0 ? own : peer, k == 0 ? peer : own, 0.7,
+                                               1, 0.25, {grad.get(), 0}, gradient.get()}, isa);
+            for (std::int64_t j = 0; j < classes; ++j) {
+                expect("the same gradient", isa, classes, reid::widen(found[j]), reid::widen(gradient[j]), gradient_bar);
+            }
         }
     }
 
@@ -194,7 +202,8 @@ void check_losses(reid::Isa isa, std::mt19937& random) {
     for (const std::int64_t classes : {1, 2, 3, 7, 8, 9, 31, 33, 63, 64, 65, 751, 4095, 4096, 4097, 9000}) {
         Case<Real> one(classes, isa, random);
         one.co_refine();
-        one.both_gradients();
+        one.both_gradients(false);
+        one.both_gradients(true);
         one.cross_entropy(nullptr);
         one.cross_entropy(one.shift.get());
         one.soft_target();

@@ -35,6 +35,7 @@ def counts_of(logits):
 
 LOSSES = {
     "co_refine_pair": lambda a, b, **backend: co_refine_pair_loss(a, b, 0.7, 1.0, 0.25, **backend),
+    "co_refine_pair_mean": lambda a, b, **backend: co_refine_pair_loss(a, b, 0.7, 1.0, 0.25, **backend),
     "co_refine": lambda a, b, **backend: [co_refine_loss(a, b.detach(), 1.0, 0.5, 1.5, **backend)],
     "label_refine": lambda a, b, **backend: [label_refine_loss(a, labels_of(a), 0.3, **backend)],
     "smoothed": lambda a, b, **backend: [smoothed_cross_entropy(a, labels_of(a), 0.1, **backend)],
@@ -58,11 +59,16 @@ def random_logits(rows, classes, dtype=torch.float32, scale=3.0, seed=0):
 
 
 def losses_and_gradients(name, a, b, backend):
-    """Losses, and gradients of their sums with weights of either sign, of network after network as training does."""
+    """Losses, and gradients of their sums with weights of either sign, of network after network; or where the name says
+    so of their means, as training has them, times B."""
     a, b = (logits.detach().requires_grad_() for logits in (a, b))
     losses = LOSSES[name](a, b, backend=backend)
     gradients = []
     for loss, logits in zip(losses, (a, b)):
+        if name.endswith("_mean"):
+            (gradient,) = torch.autograd.grad(loss.mean(), logits)
+            gradients.append(gradient * len(loss))
+            continue
         weights = torch.linspace(-1, 1, len(loss), dtype=loss.dtype) if len(loss) > 1 else torch.ones_like(loss)
         (gradient,) = torch.autograd.grad(loss, logits, weights)
         gradients.append(gradient)

@@ -1,5 +1,7 @@
 """What does not fit is refused before any work, with the sizes."""
 
+import math
+
 import pytest
 import torch
 from loss_cases import built
@@ -86,13 +88,39 @@ def test_peers():
             OPS.peer_statistics(*changed((Z, Z, LABELS), place, value))
 
 
+def test_gradients_to_be_filled_in():
+    good = (Z, Z, torch.zeros(2, 3), torch.zeros(2, 3), 1.0, 1.0, 1.0)
+    OPS.co_refine_pair_means(*good)
+    for place, name in ((2, "gradient_a"), (3, "gradient_b")):
+        for value, words in (
+            (torch.zeros(2, 4), r"must be contiguous and \(2, 3\), got \(2, 4\)"),
+            (torch.zeros(3, 2).t(), r"must be contiguous and \(2, 3\)"),
+            (torch.zeros(2, 3).double(), "must be Float, got Double"),
+        ):
+            with pytest.raises(RuntimeError, match=f"co_refine_pair_means: {name} {words}"):
+                OPS.co_refine_pair_means(*changed(good, place, value))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_multiples_of_a_mean(kind):
+    for rows in (1, 3, 49, 300):
+        loss = torch.zeros(rows, dtype=kind, requires_grad=True)
+        loss.mean().backward()
+        assert OPS.mean_scale(loss.grad) == 1.0
+        assert OPS.mean_scale(torch.ones(1, dtype=kind).expand(rows)) == pytest.approx(rows)
+    for uneven in (torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, math.nan])):
+        assert math.isnan(OPS.mean_scale(uneven.to(kind)))
+    assert OPS.mean_scale(torch.zeros(0, dtype=kind)) == 1.0
+    with pytest.raises(RuntimeError, match=r"mean_scale: grad must be \(B,\) on the CPU, got \(2, 1\)"):
+        OPS.mean_scale(torch.zeros(2, 1, dtype=kind))
+
+
 def test_backward():
     """A backward that is called by hand must not read beyond what it is given."""
     pair = torch.zeros(2, 2, 3, dtype=torch.float64)
     own = torch.zeros(2, 3, dtype=torch.float64)
     for op, good in (
         (OPS.co_refine_backward, (GRAD, Z, Z, pair, 0, 1.0, 1.0, 1.0)),
-        (OPS.co_refine_pair_backward, (GRAD, Z, Z, pair, 1.0, 1.0, 1.0)),
         (OPS.cross_entropy_backward, (GRAD, Z, LABELS, None, own, 1.0, 0.0, 0.0)),
         (OPS.soft_target_cross_entropy_backward, (GRAD, Z, Z, own)),
         (OPS.confidence_penalty_backward, (GRAD, Z, own)),

@@ -17,7 +17,7 @@ def samples():
         yield ops.co_refine, (logits, peer, *weights)
         statistics = ops.co_refine_pair(logits, peer, *weights)[2]
         yield ops.co_refine_backward, (grad, logits, peer, statistics, 1, *weights)
-        yield ops.co_refine_pair_backward, (grad, logits, peer, statistics, *weights)
+        yield ops.co_refine_pair_means, (logits, peer, logits.clone(), logits.clone(), *weights)
         yield ops.cross_entropy, (logits, labels, None, 1.0, 0.0, 0.0)
         yield ops.cross_entropy, (logits, labels, shift, 0.5, 0.5, 0.1)
         statistics = ops.cross_entropy(logits, labels, shift, 0.5, 0.5, 0.1)[1]
