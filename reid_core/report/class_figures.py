@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 MOST_NAMES = 30
@@ -92,6 +93,7 @@ def accuracy_figure(lines: Sequence[Mapping[str, Any]]) -> Figure:
             label = name if key == "accuracy" else f"{name}, balanced"
             axes.plot(epochs, values, style, marker=".", color=f"C{k}", label=label)
     axes.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     return figure
