@@ -102,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
     config = TrainConfig(
         dataset=dataset,
         data_dir=data,
+        # It says which folder of the run's own data belongs to the training images and must not be measured beside them.
+        train_split=trained.config.get("train_split", "train") if args.data is None else "train",
         protocol=args.protocol or (trained.config.get("protocol") if args.dataset is None else None),
         allow_outside=args.allow_outside or (args.data is None and bool(trained.config.get("allow_outside"))),
         workers=args.workers,

@@ -255,6 +255,15 @@ def test_evaluate_gives_the_figures_of_the_run(finished, folders, capsys):
         assert "is for ranking" in capsys.readouterr().err
 
 
+def test_evaluate_reads_the_folders_of_the_run(tmp_path, capsys):
+    data = write_tiny_classes(tmp_path / "data", folder="val_split")
+    (data / "train").rename(data / "train_split")
+    write_tiny_classes(data, test=0)  # a train as well, from which both may have been copied
+    folder, _ = train(data, tmp_path, **{**CLASSES, "epochs": 1, "train_split": "train_split"})
+    assert run(["evaluate", str(folder), "--workers", "0", "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_test_images"] == 15
+
+
 def test_other_folders_are_measured_by_name(finished, tmp_path, capsys):
     other = write_tiny_classes(tmp_path / "other", counts=(1, 1), test=2, names=("dog", "bee"), folder="val")
     words = ["evaluate", str(finished[0]), "--workers", "0", "--device", "cpu"]
