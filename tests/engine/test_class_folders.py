@@ -258,7 +258,7 @@ def test_evaluate_gives_the_figures_of_the_run(finished, folders, capsys):
 def test_evaluate_reads_the_folders_of_the_run(tmp_path, capsys):
     data = write_tiny_classes(tmp_path / "data", folder="val_split")
     (data / "train").rename(data / "train_split")
-    write_tiny_classes(data, test=0)  # a train as well, from which both may have been copied
+    write_tiny_classes(data, test=0, folder="train")  # a train as well, from which both may have been copied
     folder, _ = train(data, tmp_path, **{**CLASSES, "epochs": 1, "train_split": "train_split"})
     assert run(["evaluate", str(folder), "--workers", "0", "--device", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_test_images"] == 15
