@@ -30,7 +30,7 @@ class TrainConfig:
     """Everything that decides a training run. A None means: the schedule's, data set's or augmentation's own."""
 
     dataset: str = setting(
-        "market1501", "data set: market, duke, cuhk03, msmt17, manifest, pid_folders, synthetic", "data"
+        "market1501", "data set: market, duke, cuhk03, msmt17, manifest, pid_folders, synthetic, image_folder", "data"
     )
     data_dir: str = setting("../", "the data set's folder, or the folder it lies in", "data")
     train_split: str = setting("train", "train, or train_all with the prepared validation images", "data")
@@ -45,13 +45,35 @@ class TrainConfig:
     augment: str = setting("reid", "training augmentation", "data", choices=("reid", "small", "none"))
     workers: int = setting(2, "loader processes; the batches do not depend on it", "data")
 
-    noise: str = setting("random", "noise model: random or patterned", "noise")
+    imbalance: str | None = setting(
+        None,
+        "make the training images long-tailed, before any noise: exp (from class to class fewer) or step (half of the "
+        "classes small)",
+        "data",
+        choices=("exp", "step"),
+    )
+    imbalance_factor: float | None = setting(
+        None, "with --imbalance: smallest over largest class, in (0, 1]; 0.1 or 0.01 are usual", "data"
+    )
+
+    noise: str = setting("random", "noise model: random, symmetric, asymmetric or patterned", "noise")
     noise_ratio: float = setting(
         0.0,
         "share of training labels made wrong, in [0, 1] (published and synthetic data: 0.2, as the reference has it)",
         "noise",
     )
-    noise_seed: int = setting(1, "seed of the noise, and of the identities that --val_ids cuts off", "noise")
+    noise_seed: int = setting(
+        1,
+        "seed of the noise, of the images that --imbalance keeps, and of what --val_ids or --val_images hold out",
+        "noise",
+    )
+    asymmetric_pairs: tuple[str, ...] = setting(
+        (),
+        "with --noise asymmetric: which class is taken for which (default: CIFAR-10's published pairs for its classes, else "
+        "each class for the next)",
+        "noise",
+        metavar="FROM=TO",
+    )
     pattern: bool = setting(False, "the same as --noise patterned", "noise")
     pattern_from: str | None = setting(
         None, "finished run on clean labels whose second choices make the pattern", "noise"
@@ -111,6 +133,12 @@ class TrainConfig:
         0.0,
         "share of identities, in [0, 1), cut off after the noise; ranking them chooses the epoch that is reported "
         "(default: none; the last epoch is reported)",
+        "evaluation",
+    )
+    val_images: float = setting(
+        0.0,
+        "share of the images of every class, in [0, 1), held out after the noise; classifying them as labelled chooses the "
+        "epoch that is reported (class folders; default: none)",
         "evaluation",
     )
     flip: bool | None = setting(

@@ -45,6 +45,7 @@ class Split:
         train_folder: the training folder relative to ``root`` ("" for ``root``): label files name images from there.
         train, query, gallery, test: sorted by path. A data set has query and gallery, or test, or neither.
         protocol: how query and gallery are ranked.
+        class_names: of data made for classification, the name of every ``Sample.pid``, which then count from 0; else ().
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class Split:
     gallery: tuple[Sample, ...] = ()
     protocol: str = "market1501"
     test: tuple[Sample, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

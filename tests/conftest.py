@@ -58,6 +58,23 @@ def write_tiny_market(root, *, ids=8, shots=6, test_ids=4, size=(32, 16), seed=0
     return root
 
 
+def write_tiny_classes(
+    root, counts=(12, 12, 12, 12, 12), test=3, names=("ant", "bee", "cat", "dog", "elk"), folder="test"
+):
+    """Class folders: a class is a colour and a bar, so that a tiny network learns it."""
+    rng = np.random.default_rng(0)
+    for c, (name, count) in enumerate(zip(names, counts)):
+        for part, images in (("train", count), (folder, test)):
+            (root / part / name).mkdir(parents=True, exist_ok=True)
+            for i in range(images):
+                pixels = np.full((16, 16, 3), np.random.default_rng(c).integers(40, 215, 3), float)
+                pixels[3 * c : 3 * c + 3] = 255 * (c % 2)
+                pixels += rng.normal(0, 10, pixels.shape)
+                image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+                image.save(root / part / name / f"{i:02d}.png")
+    return root
+
+
 @pytest.fixture(scope="session")
 def tiny_market(tmp_path_factory):
     """A session-wide tiny data set; do not change it."""

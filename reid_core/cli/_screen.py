@@ -79,18 +79,34 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def results_table(body: Mapping[str, Any], title: str = "") -> str:
-    """The table of a measurement in percent: each network, both together, and by which protocol.
+    """The table of a measurement in percent: each network, both together, and by what they were measured.
 
     Args:
         body: as in result.json.
         title: a line above the table.
     """
-    rows = [(name, *_percent(net)) for name, net in _measured(body)]
-    return (
-        (f"{title}\n" if title else "")
-        + table(("", "rank-1", "rank-5", "rank-10", "mAP", "mINP"), rows)
-        + f"\npercent, {body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid"
-    )
+    if "accuracy" in body:
+        columns = {title: key for title, key in _CLASSIFIED.items() if body[key] is not None}
+        below = f"{body['num_test_images']} test images of {len(body['recall']) - len(body['absent_classes'])} classes"
+    else:
+        columns = _RANKED
+        below = f"{body['protocol']} protocol, {body['num_valid_queries']} of {body['num_queries']} queries valid"
+    rows = [(name, *(f"{100 * net[key]:.1f}" for key in columns.values())) for name, net in _measured(body)]
+    return (f"{title}\n" if title else "") + table(("", *columns), rows) + f"\npercent, {below}"
+
+
+_RANKED = {"rank-1": "rank1", "rank-5": "rank5", "rank-10": "rank10", "mAP": "mAP", "mINP": "mINP"}
+_CLASSIFIED = {
+    "accuracy": "accuracy",
+    "top-5": "accuracy5",
+    "balanced": "balanced_accuracy",
+    "geometric": "geometric_mean",
+    "harmonic": "harmonic_mean",
+    "lowest": "lowest_recall",
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+}
 
 
 def roc_table(body: Mapping[str, Any]) -> str:
@@ -106,7 +122,3 @@ def roc_table(body: Mapping[str, Any]) -> str:
 def _measured(body: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     found = [(f"network {k}", net) for k, net in enumerate(body["networks"])]
     return [*found, ("both", body["ensemble"])] if body.get("ensemble") else found
-
-
-def _percent(net: Mapping[str, float]) -> tuple[str, ...]:
-    return tuple(f"{100 * net[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP", "mINP"))

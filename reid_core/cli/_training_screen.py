@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from reid_core.cli._screen import result, results_table, say, warn
 from reid_core.data._csv import read_csv
+from reid_core.engine.measure import CHOOSING
 from reid_core.engine.phases import PhaseWalk
 from reid_core.engine.training_data import TrainingData
+from reid_core.types import Split
 
 
 class TrainingScreen:
@@ -32,15 +34,11 @@ class TrainingScreen:
         wrong = "" if labels.kind == "none" else wrong
         source = " from the label file" if labels.kind == "file" else ""
         say(
-            f"{split.dataset}: {len(split.train)} training images of {data.num_classes} identities, labels{source}{wrong}; "
-            f"{len(split.query)} query and {len(split.gallery)} gallery images, protocol {split.protocol}"
+            f"{split.dataset}: {len(split.train)} training images of {data.num_classes} "
+            f"{'classes' if split.class_names else 'identities'}, labels{source}{wrong}; {_measured_by(split)}"
         )
         if data.validation is not None:
-            held = data.validation.split
-            say(
-                f"validation: {len(held.query) + len(held.gallery)} images of {len({s.pid for s in held.query})} other "
-                f"identities by given label, {len(held.query)} of them queries; the best epoch by it is reported"
-            )
+            say(f"validation: {_validated_by(data.validation.split)}; the best epoch by it is reported")
         names = " then ".join(_length(walk, position) for position in range(walk.first, len(walk.phases)))
         begins = f", going on at epoch {first_epoch}" if first_epoch > walk.first_epoch else ""
         say(f"{walk.epochs} epochs: {names}{begins}; run folder {folder}")
@@ -81,11 +79,10 @@ class TrainingScreen:
         parts.append("lr " + "/".join(f"{value:g}" for value in dict.fromkeys(line["lr"])))
         if "evaluation" in line:
             nets = line["evaluation"]["networks"]
-            parts.append("rank-1 " + " ".join(f"{100 * net['rank1']:.1f}" for net in nets))
-            parts.append("mAP " + " ".join(f"{100 * net['mAP']:.1f}" for net in nets))
+            parts += [f"{_SHOWN[name]} {_percents(nets, name)}" for name in _SHOWN if name in nets[0]]
         if "validation" in line:
             nets = line["validation"]["networks"]
-            parts.append("validation mAP " + " ".join(f"{100 * net['mAP']:.1f}" for net in nets))
+            parts += [f"validation {_SHOWN[name]} {_percents(nets, name)}" for name in CHOOSING if name in nets[0]]
         say("  ".join(parts))
         if line.get("next_phase"):
             say(f"from the next epoch on: {line['next_phase']}")
@@ -105,7 +102,7 @@ class TrainingScreen:
         if as_json:
             result(json.dumps(body, indent=1))
             return
-        if "mAP" in body:
+        if "networks" in body:
             result(results_table(body))
             why = "chosen by validation" if body["chosen_by"] == "validation" else "the last"
             result(f"figures of epoch {body['chosen_epoch'] + 1} of {body['epochs']}, {why}")
@@ -125,10 +122,37 @@ _FILES = {
     "metrics.jsonl": "a line an epoch",
     "loss.png": "losses and agreement over the epochs",
     "cmc.png": "rank-k over k",
+    "accuracy.png": "accuracy over the epochs",
+    "confusion.png": "which classes are taken for which",
+    "recall.png": "the share recognised of each class",
+    "classes.csv": "the same figures of each class",
     "tensorboard": "the same curves: tensorboard --logdir",
     "checkpoints": "networks and training state",
     "config.json": "every setting, the command and the versions",
 }
+
+
+_SHOWN = {"rank1": "rank-1", "mAP": "mAP", "accuracy": "accuracy", "balanced_accuracy": "balanced"}
+"""The figures of a measurement that an epoch's line has room for, and their names there."""
+
+
+def _percents(nets: Sequence[Mapping[str, float]], name: str) -> str:
+    return " ".join(f"{100 * net[name]:.1f}" for net in nets)
+
+
+def _measured_by(split: Split) -> str:
+    if split.class_names:
+        return f"{len(split.test)} test images"
+    return f"{len(split.query)} query and {len(split.gallery)} gallery images, protocol {split.protocol}"
+
+
+def _validated_by(held: Split) -> str:
+    if held.test:
+        return f"{len(held.test)} more images of {len({s.pid for s in held.test})} classes by given label"
+    return (
+        f"{len(held.query) + len(held.gallery)} images of {len({s.pid for s in held.query})} other identities by given "
+        f"label, {len(held.query)} of them queries"
+    )
 
 
 def _length(walk: PhaseWalk, position: int) -> str:

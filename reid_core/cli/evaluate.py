@@ -12,14 +12,17 @@ import torch
 
 from reid_core.cli._screen import Tick, progress, result, results_table, roc_table, say
 from reid_core.config import TrainConfig
+from reid_core.engine.classify import trained_counts
 from reid_core.engine.device import choose_device
-from reid_core.engine.evaluate import EvaluationOptions, evaluate
+from reid_core.engine.evaluate import EvaluationOptions
 from reid_core.engine.loading import load_networks
+from reid_core.engine.measure import is_measurable, measure_split
 from reid_core.engine.post_processing import PostProcessing
 from reid_core.engine.run_data import read_split
 from reid_core.engine.training_data import usable
-from reid_core.errors import UsageError
+from reid_core.errors import DataError, UsageError
 from reid_core.metrics.rank import PROTOCOLS
+from reid_core.types import Split
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
     config = TrainConfig(
         dataset=dataset,
         data_dir=data,
+        # It says which folder of the run's own data belongs to the training images and must not be measured beside them.
+        train_split=trained.config.get("train_split", "train") if args.data is None else "train",
         protocol=args.protocol or (trained.config.get("protocol") if args.dataset is None else None),
         allow_outside=args.allow_outside or (args.data is None and bool(trained.config.get("allow_outside"))),
         workers=args.workers,
@@ -108,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     with progress("checking images", "image") as tick:
         # Training images are not looked at: a damaged one among them is nothing to a measurement.
         found = dataclasses.replace(read_split(config, lambda title: tick), train=())
+        _check_kind(found, args)
         split, skipped = usable(found, config, tick)
     if skipped:
         say(f"{skipped} unreadable images left out")
@@ -118,7 +124,9 @@ def run(args: argparse.Namespace) -> int:
     )
     networks = [network.to(device) for network in trained.networks]
     with progress("measuring", "image") as tick, _second_bar(post) as post_tick:
-        outcome = evaluate(networks, split, options, device, tick, post_tick)
+        names = trained.identity["class_names"]
+        counts = trained_counts(trained.run / "labels.csv", len(names)) if split.test else None
+        outcome = measure_split(networks, split, names, options, device, tick, counts, post_tick)
     body = {**outcome.to_json(), "source": str(trained.source), "dataset": split.dataset, "flip": bool(flip)}
     body["post_processing"] = post.to_json()
     if args.json:
@@ -146,6 +154,17 @@ def post_processing(args: argparse.Namespace) -> PostProcessing:
             )
         numbers["alpha"] = args.expansion_alpha
     return PostProcessing(args.database_augmentation, args.query_expansion, rerank=args.rerank, **numbers)
+
+
+def _check_kind(split: Split, args: argparse.Namespace) -> None:
+    """Refuse what this kind of data cannot be measured by."""
+    if not split.class_names:
+        return
+    ranking = ("rerank", "query_expansion", "database_augmentation", "roc")
+    if asked := [name for name in ranking if getattr(args, name)]:
+        raise UsageError(f"--{asked[0]} is for ranking, but the images of {split.root} are classified; leave it out")
+    if not is_measurable(split):
+        raise DataError(f"{split.root} has no test or val folder: nothing can be measured")
 
 
 def _second_bar(post: PostProcessing) -> AbstractContextManager[Tick | None]:

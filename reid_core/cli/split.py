@@ -1,6 +1,7 @@
-"""Cut your own images into training, query and gallery sets.
+"""Cut your own images into sets to train on and to measure with.
 
 reid-core split reid SRC OUT divides identities: none is both trained on and searched for.
+reid-core split classes SRC OUT divides the images of every class into training and validation.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-_KINDS = ("reid",)
+_KINDS = ("reid", "classes")
 """One private module ``_split_KIND`` each, with the same members as a verb."""
 
 

@@ -77,7 +77,7 @@ def _options(item: dataclasses.Field[Any], hints: dict[str, Any]) -> dict[str, A
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)
         if inner[-1] is Ellipsis:
-            return {"nargs": "+", "type": inner[0], "metavar": "RUN"}
+            return {"nargs": "+", "type": inner[0], "metavar": item.metadata.get("metavar", "RUN")}
         return {"nargs": len(inner), "type": inner[0], "metavar": ("H", "W")}
     options: dict[str, Any] = {"type": kind}
     if "choices" in item.metadata:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reid_core.data._files import is_image
+from reid_core.data.image_folder import TEST_FOLDERS, TRAIN_FOLDERS
 from reid_core.data.manifest import FILE_NAME
 from reid_core.errors import DataError
 from reid_core.plugins import names
@@ -19,7 +20,7 @@ _FILE_NAMES = (
     ("cuhk03", re.compile(r"\d+_c\d+_\d+\.png")),
 )
 _RAW_FOLDERS = ("bounding_box_train", "bounding_box_test")
-_SHOWN = "a manifest.csv, one folder an identity, or the layout in which a known data set is released or prepared"
+_SHOWN = "a manifest.csv, one folder an identity, class folders in train and test, or the layout in which a known data set is released or prepared"
 
 
 def guess_dataset(root: Path) -> str:
@@ -27,7 +28,8 @@ def guess_dataset(root: Path) -> str:
 
     A CSV file is a manifest. In a folder, the released layouts go first (``bounding_box_train`` with the file names
     that tell Market, Duke and CUHK03-NP apart, the lists of MSMT17, the MATLAB file of CUHK03), then the prepared
-    layout of those (``train_all``), then ``manifest.csv``, then identity folders. One folder around all is looked into.
+    layout of those (``train_all``), then ``manifest.csv``, then class folders (a training folder and ``test`` or ``val``
+    beside it, but no query and no gallery), then identity folders. One folder around all is looked into.
 
     Raises:
         DataError: there is nothing at ``root``, or nothing that fits.
@@ -45,11 +47,20 @@ def guess_dataset(root: Path) -> str:
             return name
     if (root / FILE_NAME).is_file():
         return "manifest"
+    if _has_classes(root):
+        return "image_folder"
     if any(_some_images(root, depth) for depth in (2, 3)):
         return "pid_folders"
     raise DataError(
         f"{root} has none of the known layouts: {_SHOWN}, was expected. Name it by --dataset if you know it."
     )
+
+
+def _has_classes(root: Path) -> bool:
+    """Whether there are class folders in a training and in a test folder; identities are searched for instead."""
+    if (root / "query").is_dir() or (root / "gallery").is_dir():
+        return False
+    return all(any(_some_images(root / name, 2) for name in part) for part in (TRAIN_FOLDERS, TEST_FOLDERS))
 
 
 def _released(folder: Path) -> str:

@@ -99,7 +99,13 @@ def read_labels(path: str | Path, train: Sequence[Sample], train_folder: str = "
     return _numbered(path, given, true if all(text for _, text in true) else None)
 
 
-def write_labels(path: str | Path, train: Sequence[Sample], labels: NoisyLabels, train_folder: str = "") -> None:
+def write_labels(
+    path: str | Path,
+    train: Sequence[Sample],
+    labels: NoisyLabels,
+    train_folder: str = "",
+    class_names: Sequence[str] | None = None,
+) -> None:
     """Write a run's ``labels.csv``: ``COLUMNS``, a row an image in the order of ``train``; whole or not at all.
 
     Args:
@@ -107,6 +113,7 @@ def write_labels(path: str | Path, train: Sequence[Sample], labels: NoisyLabels,
         train: (N,) training images.
         labels: (N,) labels; ``true_label`` stays empty where the truth is not known or is no class (-1).
         train_folder: ``Split.train_folder``.
+        class_names: (C,) if given, the columns ``class`` and ``true_class`` say the labels in words too.
 
     Raises:
         ValueError: the labels are not as many as the images.
@@ -117,8 +124,13 @@ def write_labels(path: str | Path, train: Sequence[Sample], labels: NoisyLabels,
         raise ValueError(
             f"{len(train)} images, {len(labels.given)} given and {len(true)} true labels: one each expected"
         )
-    rows = zip((relative(s.path, train_folder) for s in train), labels.given.tolist(), true, [labels.kind] * len(train))
-    write_csv(path, COLUMNS, rows)
+    given = labels.given.tolist()
+    columns = [[relative(s.path, train_folder) for s in train], given, true, [labels.kind] * len(train)]
+    if class_names is None:
+        write_csv(path, COLUMNS, zip(*columns))
+        return
+    columns += [[class_names[c] for c in given], [None if c is None else class_names[c] for c in true]]
+    write_csv(path, (*COLUMNS, "class", "true_class"), zip(*columns))
 
 
 def relative(path: str, train_folder: str) -> str:

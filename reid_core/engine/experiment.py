@@ -100,7 +100,8 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
             if data.validation is not None:
                 write_validation(run.path / VALIDATION_FILE, data.validation)
             # Last: where it is, a run that goes on finds the other too.
-            write_labels(run.path / "labels.csv", data.split.train, data.labels, data.split.train_folder)
+            names = data.class_names if data.split.class_names else None
+            write_labels(run.path / "labels.csv", data.split.train, data.labels, data.split.train_folder, names)
         run.write_config(dataclasses.asdict(settings), host.command)
         events = RunEvents(run, reporter, host.stop, identity, settings.on_save_error == "continue")
         trainer = _trainer(settings, data, networks, walk, device, events)
@@ -206,6 +207,8 @@ def _result(config: TrainConfig, data: TrainingData, run: RunFolder, walk: Phase
         "noise": data.labels.kind,
         "noise_ratio": data.labels.ratio,
         "wrong_labels": None if clean is None else float(1 - clean.mean()),
+        "imbalance": config.imbalance,
+        "imbalance_factor": config.imbalance_factor,
         "epochs": walk.epochs,
         "switch": walk.starts[-1] if len(walk.starts) > 1 else None,
         "num_train_images": len(data.split.train),
@@ -229,6 +232,7 @@ def _train_clean(config: TrainConfig, run: Path, host: Host) -> Path:
             pattern=False,
             noise_ratio=0.0,
             val_ids=0.0,
+            val_images=0.0,
             stage2=False,
             from_self=(),
             out=str(folder.parent),

@@ -24,12 +24,14 @@ class TrainedNetworks:
         identity: arch, neck, image size, class names and the like, as stored in the checkpoint.
         config: the run's configuration, or {} for a checkpoint file that lies elsewhere.
         source: the file they came from.
+        run: the folder of their run, if the file lies where a run has it.
     """
 
     networks: list[Network]
     identity: dict[str, Any]
     config: dict[str, Any]
     source: Path
+    run: Path
 
 
 def load_networks(source: Path, name: str = "last") -> TrainedNetworks:
@@ -70,7 +72,7 @@ def load_networks(source: Path, name: str = "last") -> TrainedNetworks:
         )
         network.load_state_dict(network_tensors(checkpoint.tensors, k))
         networks.append(network.to(memory_format=torch.channels_last).eval())
-    return TrainedNetworks(networks, identity, _config_of(run), path)
+    return TrainedNetworks(networks, identity, _config_of(run), path, run)
 
 
 def _config_of(run: Path) -> dict[str, Any]:

@@ -63,8 +63,10 @@ def _check(config: TrainConfig) -> None:
         if value is not None and not low <= value <= high:
             limit = f"in [{low}, {high}]" if math.isfinite(high) else f"at least {low}"
             raise UsageError(f"--{key} must be {limit}, got {value}")
-    if not 0 <= config.val_ids < 1:
-        raise UsageError(f"--val_ids must be in [0, 1), got {config.val_ids}")
+    for key in ("val_ids", "val_images"):
+        if not 0 <= getattr(config, key) < 1:
+            raise UsageError(f"--{key} must be in [0, 1), got {getattr(config, key)}")
+    _check_imbalance(config)
     for key in ("lr", "new_layer_mult"):
         value = getattr(config, key)
         if not (value > 0 and math.isfinite(value)):
@@ -78,6 +80,22 @@ def _check(config: TrainConfig) -> None:
         )
     if config.stage2 != bool(config.from_self):
         raise UsageError("--stage2 and --from_self belong together: a run, or one weight file a network, to start from")
+
+
+def _check_imbalance(config: TrainConfig) -> None:
+    if (config.imbalance is None) != (config.imbalance_factor is None):
+        raise UsageError(
+            "--imbalance and --imbalance_factor belong together: a kind, exp or step, and a factor in (0, 1], like 0.1"
+        )
+    if config.imbalance_factor is not None and not 0 < config.imbalance_factor <= 1:
+        raise UsageError(
+            f"--imbalance_factor must lie in (0, 1], got {config.imbalance_factor}: the size of the smallest class over that "
+            "of the largest"
+        )
+    if config.imbalance is not None and config.labels is not None:
+        raise UsageError("--imbalance and --labels exclude each other: the label file must name all training images")
+    if config.asymmetric_pairs and config.noise != "asymmetric":
+        raise UsageError(f"--asymmetric_pairs belongs to --noise asymmetric, not to --noise {config.noise}")
 
 
 def plan_of(config: TrainConfig) -> Plan:

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 
+from reid_core.engine.measure import CHOOSING, curves
 from reid_core.engine.reporter import Reporter
 from reid_core.engine.run_folder import RunFolder
 from reid_core.engine.signals import StopRequest
@@ -83,8 +84,9 @@ class RunEvents:
                 self.writer.add_scalar(f"{name}/{k}", value, epoch)
         self.writer.add_scalar("agreement", line["agreement"], epoch)
         for k, result in enumerate(line.get("evaluation", {}).get("networks", ())):
-            for name in ("mAP", "rank1"):
-                self.writer.add_scalar(f"{name}/{k}", result[name], epoch)
+            for name, value in curves(result).items():
+                self.writer.add_scalar(f"{name}/{k}", value, epoch)
         for k, result in enumerate(line.get("validation", {}).get("networks", ())):
-            self.writer.add_scalar(f"validation_mAP/{k}", result["mAP"], epoch)
+            for name in set(CHOOSING) & result.keys():
+                self.writer.add_scalar(f"validation_{name}/{k}", result[name], epoch)
         self.writer.flush()

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from reid_core.data._csv import read_csv, write_csv
 from reid_core.data._labels import read_labels, relative
 from reid_core.engine.checkpoint import Checkpoint, CheckpointFolder
-from reid_core.engine.evaluate import EvaluationOptions, evaluate, unmatched
+from reid_core.engine.evaluate import EvaluationOptions, unmatched
+from reid_core.engine.measure import CHOOSING, curves, is_measurable, measure_split
 from reid_core.engine.run_folder import RunFolder
 from reid_core.engine.training_data import TrainingData, Validation
 from reid_core.errors import CheckpointError, DataError, UsageError
@@ -24,7 +25,8 @@ from reid_core.types import Sample, Split
 
 FILE = "validation.csv"
 COLUMNS = ("path", "identity", "part")
-"""Of ``validation.csv``: path relative to the training folder, identity of the given label, query or gallery."""
+"""Of ``validation.csv``: path relative to the training folder, identity or class by given label, and query or gallery, or
+test where images of every class were held out."""
 
 
 def cut_off(data: TrainingData, share: float, seed: int) -> TrainingData:
@@ -94,7 +96,7 @@ def write_validation(path: Path, validation: Validation) -> None:
     split, names = validation.split, validation.class_names
     rows = [
         (relative(sample.path, split.train_folder), names[sample.pid], part)
-        for part, samples in (("query", split.query), ("gallery", split.gallery))
+        for part, samples in (("query", split.query), ("gallery", split.gallery), ("test", split.test))
         for sample in samples
     ]
     write_csv(path, COLUMNS, rows)
@@ -116,8 +118,10 @@ def stored_labels(
     beside = file.with_name(FILE)
     if not beside.is_file():
         return read_labels(file, train, train_folder).given
-    held = {row["path"]: row["identity"] for _, row in read_csv(beside, COLUMNS)}
-    kept = [name for name in class_names if name not in set(held.values())]
+    rows = [row for _, row in read_csv(beside, COLUMNS)]
+    held = {row["path"]: row["identity"] for row in rows}
+    gone = {row["identity"] for row in rows if row["part"] != "test"}  # held-out images leave their class where it is
+    kept = [name for name in class_names if name not in gone]
     number = {name: c for c, name in enumerate(class_names)}
     try:
         found = {row["path"]: number[kept[int(row["label"])]] for _, row in read_csv(file, ("path", "label"))}
@@ -142,23 +146,27 @@ def measure(
 ) -> dict[str, Any]:
     """Entries of an epoch's line: ``evaluation`` and ``validation``, each where there are images for it."""
     found: dict[str, Any] = {}
-    if data.split.query and data.split.gallery:
-        found["evaluation"] = evaluate(networks, data.split, options, device, working("measuring")).to_json()
+    common = (data.class_names, options, device)
+    if is_measurable(data.split):
+        outcome = measure_split(networks, data.split, *common, working("measuring"), data.train_counts)
+        found["evaluation"] = outcome.to_json()
     if data.validation is not None:
-        ranked = evaluate(networks, data.validation.split, options, device, working("validating")).networks
-        found["validation"] = {"networks": [{"mAP": result.mAP, "rank1": result.rank(1)} for result in ranked]}
+        outcome = measure_split(networks, data.validation.split, *common, working("validating"))
+        found["validation"] = {"networks": [curves(figures) for figures in outcome.to_json()["networks"]]}
     return found
 
 
 def best_epoch(lines: Sequence[Mapping[str, Any]]) -> int | None:
-    """The epoch with the highest validation mAP, averaged over the networks, the earliest of equals; None without any.
+    """The epoch with the highest validation mAP, or balanced accuracy where images are classified, averaged over the
+    networks, the earliest of equals; None without any.
 
     It is a function of ``metrics.jsonl`` alone, so a run that goes on has nothing else to remember.
     """
     measured = [line for line in lines if "validation" in line]
     if not measured:
         return None
-    means = [float(np.mean([net["mAP"] for net in line["validation"]["networks"]])) for line in measured]
+    figure = next(name for name in CHOOSING if name in measured[0]["validation"]["networks"][0])
+    means = [float(np.mean([net[figure] for net in line["validation"]["networks"]])) for line in measured]
     return int(measured[means.index(max(means))]["epoch"])
 
 

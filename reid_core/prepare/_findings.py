@@ -51,6 +51,11 @@ _KINDS: dict[str, tuple[Level, str, str]] = {
         "there are no query and gallery images, so nothing can be measured",
         "Cut them off by identities: reid-core split reid SRC OUT.",
     ),
+    "no_class_test": (
+        "warning",
+        "there are no test images, so nothing can be measured",
+        "Cut some off from every class: reid-core split classes SRC OUT.",
+    ),
     "no_query": (
         "serious",
         "there are gallery images but no queries, so nothing can be measured",

@@ -2,7 +2,7 @@
 
 In OUT stand, while it works, ``.split.json`` (from where, how) and ``.split_journal.csv`` (every image's old and new
 place), both on the disk before the first image is touched. At the end the journal, which names the old places too,
-becomes ``manifest.csv``. The same command goes on where an interrupted one stopped.
+becomes ``manifest.csv``, or ``split_manifest.csv`` beside ``classes.txt`` where classes were split. The same command goes on where an interrupted one stopped.
 
 Other than ``prepare``, which makes anew what in OUT is not as it should be, a split leaves what it finds in a place and
 says so at the end: the images are the user's own, and one that was retouched meanwhile may be the only one.
@@ -26,7 +26,11 @@ from reid_core.prepare._place import MODES, same_bytes
 from reid_core.prepare._plan import Item
 from reid_core.prepare._source import FolderSource
 
-STATE, JOURNAL, MANIFEST = ".split.json", ".split_journal.csv", "manifest.csv"
+STATE, JOURNAL = ".split.json", ".split_journal.csv"
+MANIFESTS = {"reid": "manifest.csv", "classes": "split_manifest.csv"}
+"""What the journal becomes, by the kind of split. Only the first is a data set's manifest that the reader knows."""
+
+CLASSES = "classes.txt"
 COLUMNS = ("path", "pid", "camid", "split", "source")
 
 
@@ -38,8 +42,9 @@ def transfer(
     options: Mapping[str, str | int] | None = None,
     progress: Progress | None = None,
     allow_outside: bool = False,
+    kind: str = "reid",
 ) -> None:
-    """Place ``items`` of ``root`` in ``out``, check every one of them, and write ``out/manifest.csv``.
+    """Place ``items`` of ``root`` in ``out``, check every one of them, and write the manifest.
 
     Args:
         root: the source's folder.
@@ -49,6 +54,7 @@ def transfer(
         options: what decided the plan, kept in ``.split.json``.
         progress: called with (done, total).
         allow_outside: take images to which a link leads out of ``root``.
+        kind: of ``MANIFESTS``; ``classes`` writes ``classes.txt`` too, a class's folder name in the line of its ``pid``.
 
     Raises:
         UsageError: ``out`` is not empty, or lies in ``root`` or around it, or another command is at work in it.
@@ -62,7 +68,13 @@ def transfer(
     _check_empty(out)
     with locked(out):
         _check_empty(out)  # again, now that nobody else can fill it
-        state = {"state": "working", "source": os.path.realpath(root), "mode": mode, "options": dict(options or {})}
+        state = {
+            "state": "working",
+            "kind": kind,
+            "source": os.path.realpath(root),
+            "mode": mode,
+            "options": dict(options or {}),
+        }
         write_note(out, STATE, json.dumps(state, indent=1).encode())
         rows = [COLUMNS, *((i.target, i.pid, i.camid, i.split, i.source) for i in items)]
         write_note(out, JOURNAL, "".join(map(line, rows)).encode("utf-8", "surrogateescape"))
@@ -124,11 +136,18 @@ def read_state(out: Path) -> tuple[Path, dict[str, object]]:
     """
     try:
         state = json.loads((out / STATE).read_bytes())
+        MANIFESTS[state.setdefault("kind", "reid")]
         return Path(state["source"]), {"mode": str(state["mode"]), "options": dict(state["options"]), **state}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{out / STATE} cannot be read ({printable(error)}), so the split cannot go on or back."
         ) from error
+
+
+def classes_text(items: Sequence[Item]) -> bytes:
+    """Contents of ``classes.txt``: the folder names of the classes in the order of their numbers, a line each."""
+    names = {item.pid: item.target.split("/")[1] for item in items}
+    return "".join(f"{printable(names[pid])}\n" for pid in sorted(names)).encode("utf-8", "surrogateescape")
 
 
 def _check_empty(out: Path) -> None:
@@ -148,8 +167,10 @@ def _go_on(out: Path, root: Path, items: Sequence[Item], mode: str, progress: Pr
     if wrong:
         raise DataError(f"{len(wrong)} of {len(items)} images are not as they should be: {'; '.join(wrong[:20])}.")
     _, state = read_state(out)
+    if state["kind"] == "classes":
+        write_note(out, CLASSES, classes_text(items))
     write_note(out, STATE, json.dumps({**state, "state": "complete"}, indent=1).encode())
-    os.replace(out / JOURNAL, out / MANIFEST)
+    os.replace(out / JOURNAL, out / MANIFESTS[str(state["kind"])])
     sync_folder(out)
 
 

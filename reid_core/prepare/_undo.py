@@ -9,7 +9,7 @@ from reid_core.errors import DataError
 from reid_core.prepare._fill import Progress
 from reid_core.prepare._folder import PART, locked
 from reid_core.prepare._place import place, same_bytes, sweep
-from reid_core.prepare._transfer import JOURNAL, MANIFEST, STATE, read_rows, read_state
+from reid_core.prepare._transfer import CLASSES, JOURNAL, MANIFESTS, STATE, classes_text, read_rows, read_state
 
 
 def undo(out: Path, progress: Progress | None = None) -> int:
@@ -32,7 +32,8 @@ def undo(out: Path, progress: Progress | None = None) -> int:
         raise DataError(f"{out} holds no split that could be undone: there is no {STATE} in it.")
     with locked(out):
         root, state = read_state(out)
-        listed = next((out / name for name in (JOURNAL, MANIFEST) if (out / name).is_file()), None)
+        manifest = MANIFESTS[str(state["kind"])]
+        listed = next((out / name for name in (JOURNAL, manifest) if (out / name).is_file()), None)
         items = read_rows(listed) if listed else []
         for folder in {path.parent for item in items for path in (root / item.source, out / item.target)}:
             sweep(folder)
@@ -49,10 +50,16 @@ def undo(out: Path, progress: Progress | None = None) -> int:
                 f"{len(kept)} of {len(items)} images could not be taken back: {'; '.join(kept[:20])}. The others were. "
                 "Put these in order and run the same command again."
             )
-        for name in (JOURNAL, MANIFEST, PART, STATE):
+        if state["kind"] == "classes" and _reads(out / CLASSES, classes_text(items)):
+            (out / CLASSES).unlink()
+        for name in (JOURNAL, manifest, PART, STATE):
             (out / name).unlink(missing_ok=True)
         _remove_empty(out, {(out / item.target).parent for item in items})
         return len(items)
+
+
+def _reads(path: Path, text: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == text
 
 
 def _take_back(source: Path, target: Path, mode: str) -> str:

@@ -16,6 +16,7 @@ from reid_core.types import Sample, Split
 
 PROTOCOLS = ("market1501", "cuhk03", "any-camera")
 PARTS = ("train", "query", "gallery")
+CLASS_PARTS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class DoctorReport:
     """What ``diagnose`` found.
 
     Attributes:
-        dataset, protocol: the reader's name and the ranking rule that was assumed.
+        dataset, protocol: the reader's name and the ranking rule that was assumed; ``classification`` for class folders.
         counts: images, identities, cameras, junk and distractors by part.
         sizes: width and height in pixels: least, median, most; empty without images.
         findings: serious ones first.
@@ -47,7 +48,11 @@ class DoctorReport:
 
 def image_paths(split: Split) -> list[Path]:
     """Every image file of ``split`` once, sorted: what ``diagnose`` needs facts of."""
-    return [split.root / path for path in sorted({s.path for part in PARTS for s in getattr(split, part)})]
+    return [split.root / path for path in sorted({s.path for part in _parts_of(split) for s in getattr(split, part)})]
+
+
+def _parts_of(split: Split) -> tuple[str, ...]:
+    return CLASS_PARTS if split.class_names else PARTS
 
 
 def diagnose(split: Split, facts: Sequence[ImageFacts], protocol: str | None = None) -> DoctorReport:
@@ -62,8 +67,10 @@ def diagnose(split: Split, facts: Sequence[ImageFacts], protocol: str | None = N
         UsageError: an unknown protocol.
         ValueError: ``facts`` are not those of ``split``.
     """
-    protocol = protocol or split.protocol
-    if protocol not in PROTOCOLS:
+    if split.class_names and protocol:
+        raise UsageError(f"--protocol has no meaning for --dataset {split.dataset}, whose images are classified.")
+    protocol = "classification" if split.class_names else protocol or split.protocol
+    if protocol not in (*PROTOCOLS, "classification"):
         raise UsageError(
             f"--protocol is one of {', '.join(PROTOCOLS)}, got {protocol!r}.{closest(protocol, PROTOCOLS)}"
         )
@@ -73,13 +80,13 @@ def diagnose(split: Split, facts: Sequence[ImageFacts], protocol: str | None = N
         raise ValueError(f"facts of {len(missing)} images are missing, the first of {missing[0]}")
     found = [
         *_parts(split),
-        *_images(by_path),
+        *_images(by_path, upright=not split.class_names),
         *_identities(split),
         *_duplicates(split, by_path),
         *_matches(split, protocol),
     ]
     found.sort(key=lambda f: LEVELS.index(f.level))
-    counts = {part: _counts(getattr(split, part)) for part in PARTS}
+    counts = {part: _counts(getattr(split, part)) for part in _parts_of(split)}
     return DoctorReport(split.dataset, protocol, counts, _sizes(facts), tuple(found))
 
 
@@ -125,7 +132,8 @@ def _parts(split: Split) -> list[Finding]:
     return [
         *finding("no_train", root if not people else ()),
         *finding("one_train_identity", [_who(split.train[0])] if len(people) == 1 else ()),
-        *finding("no_test", root if not split.query and not split.gallery else ()),
+        *finding("no_test", root if not split.class_names and not split.query and not split.gallery else ()),
+        *finding("no_class_test", root if split.class_names and not split.test else ()),
         *finding("no_query", root if split.gallery and not split.query else ()),
         *finding("no_gallery", root if split.query and not split.gallery else ()),
     ]
@@ -170,20 +178,21 @@ def _matches(split: Split, protocol: str) -> list[Finding]:
     ]
 
 
-def _images(facts: Mapping[Path, ImageFacts]) -> list[Finding]:
+def _images(facts: Mapping[Path, ImageFacts], upright: bool) -> list[Finding]:
+    """``upright``: the images are of standing people, by all that is known."""
     sound = sorted((f for f in facts.values() if not f.reason), key=lambda f: f.path)
     wide = [f"{f.path}: {f.width} x {f.height}" for f in sound if f.width > f.height]
     return [
         *finding("unreadable_image", sorted(f"{f.path}: {f.reason}" for f in facts.values() if f.reason)),
         *finding("tiny_image", (f"{f.path}: {f.width} x {f.height}" for f in sound if min(f.width, f.height) < 16)),
-        *finding("lying_images", wide if len(wide) > len(sound) / 2 else ()),
+        *finding("lying_images", wide if upright and len(wide) > len(sound) / 2 else ()),
     ]
 
 
 def _duplicates(split: Split, facts: Mapping[Path, ImageFacts]) -> list[Finding]:
     """Groups of equal files, each under the gravest name that fits it."""
     groups: dict[str, list[tuple[str, Sample]]] = defaultdict(list)
-    for part in PARTS:
+    for part in _parts_of(split):
         for sample in getattr(split, part):
             fact = facts[split.root / sample.path]
             if not fact.reason:  # empty and damaged files are alike without being pictures of anything

@@ -1,12 +1,10 @@
 """Cut users' own data into training, query and gallery images with no identity on both sides.
 
-Every draw is the order of SHA-256 over the seed and a name: the same on every machine and version, and images that are
-added later do not shuffle the others.
+Every draw is the order of SHA-256 over the seed and a name (``_draw``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from reid_core.data._csv import write_csv
 from reid_core.errors import DataError, UsageError
+from reid_core.prepare._draw import draw_order
 from reid_core.prepare._plan import Item
 from reid_core.types import Sample, Split
 
@@ -87,7 +86,7 @@ def plan_split(split: Split, test_ids: str = "0.5", seed: int = 1, queries_per_i
             f"--test_ids {test_ids} leaves {len(by_id) - count} of {len(by_id)} identities to train on; at least 2 are "
             "needed."
         )
-    test = set(sorted(searchable, key=lambda pid: _order(seed, name_of[pid]))[:count])
+    test = set(sorted(searchable, key=lambda pid: draw_order(seed, name_of[pid]))[:count])
     placed: list[tuple[Sample, str]] = []
     for pid, images in by_id.items():
         queries = _queries(images, has_cameras, queries_per_id, seed) if pid in test else set()
@@ -150,13 +149,9 @@ def _distinct(images: Sequence[Sample], has_cameras: bool) -> int:
     return len({s.camid for s in images}) if has_cameras else len(images)
 
 
-def _order(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogateescape")).digest()
-
-
 def _queries(images: Sequence[Sample], has_cameras: bool, queries_per_id: int, seed: int) -> set[str]:
     """Paths of one test identity's queries."""
-    drawn = sorted(images, key=lambda s: _order(seed, s.path))
+    drawn = sorted(images, key=lambda s: draw_order(seed, s.path))
     if not has_cameras:
         return {s.path for s in drawn[: min(queries_per_id, len(drawn) - 1)]}
     gallery = Counter(s.camid for s in images)

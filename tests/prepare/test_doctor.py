@@ -171,6 +171,33 @@ def test_protocol_is_checked_and_overrides() -> None:
         diagnose(split, [])
 
 
+def classes_of(train: str, test: str = "") -> Split:
+    """An image a letter: its class."""
+
+    def samples(part: str, letters: str) -> tuple[Sample, ...]:
+        return tuple(Sample(f"{part}/{i:03d}.jpg", "abc".index(c), -1) for i, c in enumerate(letters))
+
+    return Split(
+        "image_folder", ROOT, "train", samples("train", train), test=samples("test", test), class_names=("a", "b", "c")
+    )
+
+
+def test_class_folders() -> None:
+    """Classes are trained on and tested alike, nobody searches, and nothing has to stand upright."""
+    sound = classes_of("aabbcc", "abc")
+    wide = {str(p.relative_to(ROOT)): ImageFacts(p, 128, 64, str(p), "") for p in image_paths(sound)}
+    report = diagnose(sound, facts_of(sound, wide))
+    assert report.findings == () and report.protocol == "classification"
+    assert {part: counts["images"] for part, counts in report.counts.items()} == {"train": 6, "test": 3}
+    assert set(found(diagnose(classes_of("aabbcc"), facts_of(classes_of("aabbcc"))))) == {"no_class_test"}
+    single = classes_of("aabbc", "abc")
+    assert set(found(diagnose(single, facts_of(single)))) == {"identity_with_one_image"}
+    leak = diagnose(sound, facts_of(sound, {"train/000.jpg": "test/000.jpg"}))
+    assert set(found(leak)) == {"duplicate_across_train_and_test"} and not leak.fit
+    with pytest.raises(UsageError, match="--protocol has no meaning"):
+        diagnose(sound, facts_of(sound), "any-camera")
+
+
 def test_every_code_is_reached_by_a_test() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     assert [code for code in CODES if f'"{code}"' not in source] == []
