@@ -96,7 +96,7 @@ class TrainConfig:
         choices=("plain", "balanced"),
     )
     min_keep: int = setting(0, "peer, core_peer: images of a batch that are picked at least", "method")
-    warmup_epochs: int = setting(0, "peer: epochs of cross-entropy on both networks first, a part of the run", "method")
+    plain_epochs: int = setting(0, "peer: epochs of cross-entropy on both networks first, a part of the run", "method")
     stage1_epochs: int = setting(
         0, "epochs before the run in which all but the backbones train, with the method's first phase", "method"
     )

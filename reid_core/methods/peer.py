@@ -67,20 +67,20 @@ def recipe(
     smoothing: float = 0.0,
     rank_with: str = "plain",
     min_keep: int = 0,
-    warmup_epochs: int = 0,
+    plain_epochs: int = 0,
 ) -> list[Phase]:
-    """Peer learning over the whole run, or after ``warmup_epochs`` of cross-entropy with the same smoothing.
+    """Peer learning over the whole run, or after ``plain_epochs`` of cross-entropy with the same smoothing.
 
     Raises:
         UsageError: the warm-up leaves no epoch, or the drop rate is neither a share nor ``auto``.
     """
-    if not 0 <= warmup_epochs < plan.epochs:
+    if not 0 <= plain_epochs < plan.epochs:
         raise UsageError(
-            f"--warmup_epochs {warmup_epochs} must lie in [0, {plan.epochs - 1}]: it is a part of the run's {plan.epochs} epochs"
+            f"--plain_epochs {plain_epochs} must lie in [0, {plan.epochs - 1}]: it is a part of the run's {plan.epochs} epochs"
         )
     drop = DropRate.of_settings(drop_rate, drop_ramp, default="0.25")
     method = Peer(drop, GivenLoss(tau, smoothing), rank_with, min_keep)
-    phase = Phase("peer", method, plan.epochs - warmup_epochs, plan.single_phase_rate())
-    if not warmup_epochs:
+    phase = Phase("peer", method, plan.epochs - plain_epochs, plan.single_phase_rate())
+    if not plain_epochs:
         return [phase]
-    return [Phase("warm-up", Baseline(2, smoothing), warmup_epochs, plan.single_phase_rate()), phase]
+    return [Phase("warm-up", Baseline(2, smoothing), plain_epochs, plan.single_phase_rate()), phase]

@@ -45,7 +45,7 @@ def test_no_first_stage_unless_asked_for():
         ({"method": "peer", "stage1_epochs": 5}, 2, 0),
         ({"method": "peer", "stage1_epochs": 5, "stage1": True}, 1, 0),
         ({"method": "peer", "stage1_epochs": 5, "stage2": True}, 2, 1),
-        ({"method": "peer", "stage1_epochs": 5, "warmup_epochs": 2, "stage2": True}, 3, 1),
+        ({"method": "peer", "stage1_epochs": 5, "plain_epochs": 2, "stage2": True}, 3, 1),
         ({"method": "core", "stage1": True}, 1, 0),
         ({"method": "core", "stage2": True}, 2, 1),
         ({"method": "core", "stage1_epochs": 5, "stage2": True}, 3, 1),
