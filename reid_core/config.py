@@ -79,7 +79,7 @@ class TrainConfig:
         None, "finished run on clean labels whose second choices make the pattern", "noise"
     )
 
-    method: str = setting("core", "baseline, self_refine or core", "method")
+    method: str = setting("core", "baseline, self_refine, core, peer or core_peer", "method")
     schedule: str = setting(
         "default",
         "reference and paper: as published; default: 60 epochs or --epochs",
@@ -88,13 +88,41 @@ class TrainConfig:
     )
     epochs: int | None = setting(None, "length of a run with --schedule default", "method")
     switch: str | None = setting(
-        None, "first epoch of CORE's phase, or auto (the default of --schedule default)", "method"
+        None, "first epoch of CORE's (core_peer's) phase, or auto (the default of --schedule default)", "method"
     )
     selective: bool = setting(False, "CORE: no hard term where the networks disagree", "method", negatable=True)
-    soft_weight: float = setting(1.0, "CORE: weight of the soft term", "method")
+    soft_weight: float = setting(1.0, "CORE, core_peer: weight of the soft term", "method")
+    refused_weight: float = setting(
+        1.0, "core_peer: weight of the hard term where both networks refuse the given label", "method"
+    )
     confidence_from: str = setting(
         "base", "SELF: loss that the confidence is made of", "method", choices=("base", "combined")
     )
+    drop_rate: str | None = setting(
+        None,
+        "peer, core_peer: share of the images predicted alike whose label is refused; auto: the share whose label is another "
+        "than that prediction, the least so far (default: peer 0.25, core_peer auto)",
+        "method",
+    )
+    drop_ramp: int | None = setting(
+        None, "peer, core_peer: epochs until the drop rate is reached (default: 10, with auto 1)", "method"
+    )
+    tau: float = setting(0.0, "peer, core_peer: strength of the prior of balanced softmax (class folders: 1)", "method")
+    smoothing: float = setting(
+        0.0, "peer, core_peer: share of each label spread over all classes (class folders: 0.1)", "method"
+    )
+    rank_with: str = setting(
+        "plain",
+        "peer, core_peer: cross-entropy that picks, without or with the prior",
+        "method",
+        choices=("plain", "balanced"),
+    )
+    min_keep: int = setting(0, "peer, core_peer: images of a batch that are picked at least", "method")
+    plain_epochs: int = setting(0, "peer: epochs of cross-entropy on both networks first, a part of the run", "method")
+    stage1_epochs: int = setting(
+        0, "epochs before the run in which all but the backbones train, with the method's first phase", "method"
+    )
+    stage1_lr: float | None = setting(None, "base learning rate of those epochs (default: --lr)", "method")
 
     arch: str = setting("resnet50", "any timm architecture", "network")
     neck: str | None = setting(
@@ -149,7 +177,8 @@ class TrainConfig:
     out: str = setting("runs", "folder for run folders", "run", alias="model_dir")
     name: str | None = setting(None, "name of the run folder", "run")
     resume: str | None = setting(None, "go on with this run, by name or folder, to the same bits", "run")
-    stage2: bool = setting(False, "second phase alone, from --from_self", "run")
+    stage1: bool = setting(False, "first phase alone: with --stage1_epochs those, else SELF of CORE", "run")
+    stage2: bool = setting(False, "everything after the first phase alone, from --from_self", "run")
     from_self: tuple[str, ...] = setting((), "run, or two weight files, that --stage2 starts from", "run")
     device: str = setting("auto", "device", "run", choices=("auto", "cpu", "cuda", "mps"))
     gpu: str | None = setting(None, "number of the CUDA device; -1 is the CPU", "run")
@@ -201,6 +230,8 @@ def coerce(key: str, value: Any) -> Any:
         elif isinstance(value, base):
             return value
     if key in ("switch", "gpu") and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if key == "drop_rate" and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     names = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
     raise UsageError(f"setting {key} must be {names}, got {value!r}")

@@ -20,7 +20,8 @@ from reid_core.data._files import FOREIGN, is_image, some
 from reid_core.errors import DataError
 from reid_core.types import Sample, Split
 
-TRAIN_DEFAULTS = {"image_size": (224, 224)}  # photographs of anything, not people who stand
+TRAIN_DEFAULTS = {"image_size": (224, 224), "tau": 1.0, "smoothing": 0.1}
+"""Photographs of anything, not people who stand; and often long tails: the priors and smoothing of methods that have them."""
 
 TRAIN_FOLDERS = ("train", "train_split")
 TEST_FOLDERS = ("test", "val", "val_split")

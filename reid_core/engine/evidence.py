@@ -38,8 +38,38 @@ def summarize(
 
 
 def _means(rows: NDArray[np.floating]) -> tuple[float, ...]:
-    # In float64 and in the order of the samples: the same for any order of the batches.
-    return tuple(float(np.nanmean(row, dtype=np.float64)) for row in rows)
+    # In float64 and in the order of the samples: the same for any order of the batches. A network that learnt nothing in
+    # the epoch had no loss: 0.
+    return tuple(float(np.nanmean(row, dtype=np.float64)) if not np.isnan(row).all() else 0.0 for row in rows)
+
+
+def selected_shares(
+    records: EpochRecords, given: NDArray[np.int64], true: NDArray[np.int64] | None
+) -> dict[str, list[float | None]]:
+    """Which samples a method selected in an epoch, and how well: for the logs alone.
+
+    Args:
+        records: of the epoch; ``selected`` (N,) or (K, N), -1 where a sample was not visited.
+        given, true: (N,) labels; ``true`` is None where it is not known, -1 for an identity that is no class.
+
+    Returns:
+        Nothing for a method that records no ``selected``. Else ``selected``, the share of the samples; and with true labels
+        ``selected_precision``, the share of those selected whose given label is true, and ``selected_recall``, the share
+        of those with a true label that is selected. A value for each row; None where there is nothing to take a share of.
+    """
+    if "selected" not in records:
+        return {}
+    rows = np.atleast_2d(records["selected"])
+    shares = {"selected": [_share(row == 1, row >= 0) for row in rows]}
+    if true is not None:
+        right = given == true
+        shares["selected_precision"] = [_share(right, row == 1) for row in rows]
+        shares["selected_recall"] = [_share(row == 1, right & (row >= 0)) for row in rows]
+    return shares
+
+
+def _share(what: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
+    return float(what[among].mean()) if among.any() else None
 
 
 IDENTITIES_LOST = 0.02

@@ -34,12 +34,14 @@ from reid_core.engine.run_folder import (
     read_status,
 )
 from reid_core.engine.signals import StopRequest
+from reid_core.engine.stages import part_asked_for
 from reid_core.engine.state import unpack
 from reid_core.engine.trainer import Trainer, TrainerOptions
 from reid_core.engine.training_data import TrainingData
 from reid_core.engine.validation import FILE as VALIDATION_FILE
 from reid_core.engine.validation import measure, mend_best, missing_best, reported, write_validation
 from reid_core.errors import Interrupted, UsageError
+from reid_core.methods import PLAIN
 from reid_core.models._network import Network, check_architecture
 
 
@@ -77,7 +79,7 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     check_architecture(settings.arch)
-    recipe = recipe_of(settings)
+    recipe, first_phase = part_asked_for(recipe_of(settings), settings)
     num_networks = {phase.method.num_networks for phase in recipe}
     if len(num_networks) != 1:
         raise UsageError(
@@ -90,9 +92,7 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
         check_free(Path(settings.out), settings.name)
     stored = run_path / "labels.csv" if resume else None
     data = prepare_data(settings, reporter, lambda: _train_clean(settings, run_path, host), stored)
-    walk = PhaseWalk(recipe, first=len(recipe) - 1 if settings.stage2 else 0)
-    if settings.stage2 and len(recipe) < 2:
-        raise UsageError(f"--stage2: --method {settings.method} has one phase; use --method core")
+    walk = PhaseWalk(recipe, first=first_phase)
     networks = build_networks(settings, data.class_names, networks_wanted, reporter.note)
     identity = _identity(settings, data, networks_wanted)
     with RunFolder.create(Path(settings.out), settings.name, resume=resume, default=default) as run:
@@ -227,12 +227,13 @@ def _train_clean(config: TrainConfig, run: Path, host: Host) -> Path:
             f"patterned noise: first a baseline on clean labels, in {folder}; it is kept for --pattern_from"
         )
         clean = config.replace(
-            method="baseline",
+            method=PLAIN,
             noise="random",
             pattern=False,
             noise_ratio=0.0,
             val_ids=0.0,
             val_images=0.0,
+            stage1=False,
             stage2=False,
             from_self=(),
             out=str(folder.parent),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from reid_core.config import TrainConfig
+from reid_core.engine.stages import with_first_stage
 from reid_core.errors import UsageError
 from reid_core.methods._plan import Plan, make_plan
 from reid_core.metrics.rank import PROTOCOLS
@@ -46,6 +48,12 @@ def _check(config: TrainConfig) -> None:
         "max_bad_images": (0.0, 1.0),
         "batchsize": (2, math.inf),
         "soft_weight": (0.0, math.inf),
+        "refused_weight": (0.0, math.inf),
+        "tau": (0.0, 100.0),
+        "smoothing": (0.0, 1.0),
+        "drop_ramp": (0, math.inf),
+        "min_keep": (0, math.inf),
+        "stage1_epochs": (0, math.inf),
         "momentum": (0.0, 1.0),
         "weight_decay": (0.0, math.inf),
         "workers": (0, math.inf),
@@ -67,9 +75,9 @@ def _check(config: TrainConfig) -> None:
         if not 0 <= getattr(config, key) < 1:
             raise UsageError(f"--{key} must be in [0, 1), got {getattr(config, key)}")
     _check_imbalance(config)
-    for key in ("lr", "new_layer_mult"):
+    for key in ("lr", "new_layer_mult", "stage1_lr"):
         value = getattr(config, key)
-        if not (value > 0 and math.isfinite(value)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
             raise UsageError(f"--{key} must be a positive number, got {value}")
     if min(config.image_size) < 8:
         raise UsageError(f"--image_size must be at least 8 x 8 pixels, got {config.image_size}")
@@ -78,6 +86,8 @@ def _check(config: TrainConfig) -> None:
             f"--protocol must be {', '.join(PROTOCOLS[:-1])} or {PROTOCOLS[-1]}, got {config.protocol!r}."
             f"{closest(config.protocol, PROTOCOLS)}"
         )
+    if config.stage1 and config.stage2:
+        raise UsageError("--stage1 and --stage2 exclude each other; without either both run, one after the other")
     if config.stage2 != bool(config.from_self):
         raise UsageError("--stage2 and --from_self belong together: a run, or one weight file a network, to start from")
 
@@ -106,7 +116,8 @@ def plan_of(config: TrainConfig) -> Plan:
 def recipe_of(config: TrainConfig) -> list[Phase]:
     """The phases of the configured method; its hyperparameters are the settings its ``recipe`` has parameters for."""
     module = load("reid_core.methods", config.method)
-    return list(module.recipe(plan_of(config), **_hyperparameters(module, config)))
+    make = partial(module.recipe, plan_of(config), **_hyperparameters(module, config))
+    return with_first_stage(lambda: list(make()), config.stage1_epochs, config.stage1_lr)
 
 
 def _hyperparameters(module: ModuleType, config: TrainConfig) -> dict[str, Any]:

@@ -82,6 +82,10 @@ class RunEvents:
         for name in ("losses", "given_loss", "given_agreement", "true_agreement", "distinct", "confidence", "lr"):
             for k, value in enumerate(line.get(name, ())):
                 self.writer.add_scalar(f"{name}/{k}", value, epoch)
+        for name in ("selected", "selected_precision", "selected_recall"):
+            for k, value in enumerate(line.get(name, ())):
+                if value is not None:
+                    self.writer.add_scalar(f"{name}/{k}", value, epoch)
         self.writer.add_scalar("agreement", line["agreement"], epoch)
         for k, result in enumerate(line.get("evaluation", {}).get("networks", ())):
             for name, value in curves(result).items():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reid_core.data._dataset import TrainImages, train_loader
-from reid_core.engine.evidence import collapse_warning, summarize
+from reid_core.engine.evidence import collapse_warning, selected_shares, summarize
 from reid_core.engine.optim import set_rate
 from reid_core.engine.phases import PhaseWalk
 from reid_core.engine.records import EpochRecorder, evidence
@@ -230,6 +230,7 @@ class Trainer:
             seen = (predicted[0] >= 0) & (self.true_labels >= 0)
             if seen.any():
                 line["true_agreement"] = [float(v) for v in (predicted == self.true_labels)[:, seen].mean(axis=1)]
+        line.update(selected_shares(records, self.dataset.labels, self.true_labels))
         if switched:
             line["next_phase"] = self.walk.phases[position + 1].name
         if not phase.uses_given_labels:

@@ -68,11 +68,12 @@ def peer_selection(
     return select_peers(predictions, losses, drop_rate)
 
 
-def select_peers(predictions: Tensor, losses: Tensor, drop_rate: float) -> PeerSelection:
-    """Agreement and picks from (2, B) predictions and losses."""
+def select_peers(predictions: Tensor, losses: Tensor, drop_rate: float, min_keep: int = 0) -> PeerSelection:
+    """Agreement and picks from (2, B) predictions and losses; at least ``min_keep`` of those agreed on, if there are."""
     agreement = predictions[0] == predictions[1]
+    agreed = agreement.sum().double()
     # 1e-9: (1 - 0.9) * 10 is 0.99..., one sample all the same. In tensors: a GPU is not waited for.
-    kept = ((1.0 - drop_rate) * agreement.sum().double() + 1e-9).floor()
+    kept = torch.maximum(((1.0 - drop_rate) * agreed + 1e-9).floor(), agreed.clamp(max=min_keep))
     order = losses.argsort(dim=1, stable=True)
     # Those agreed on come first, whatever the losses of the others are.
     first = (~agreement[order]).to(torch.uint8).argsort(dim=1, stable=True)

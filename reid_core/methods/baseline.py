@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from reid_core.methods._outputs import cross_entropy, evidence
@@ -16,15 +17,24 @@ from reid_core.types import Batch, EpochRecords, NetOutput, Phase, StepResult
 
 @dataclass
 class Baseline:
-    """One network, mean cross-entropy with the given labels."""
+    """Mean cross-entropy with the given labels; networks do not see each other.
+
+    Attributes:
+        num_networks: one, or two as the warm-up of a method that trains two.
+        smoothing: share of each label that is spread over all classes.
+    """
 
     num_networks: int = 1
+    smoothing: float = 0.0
 
     def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
-        """Mean cross-entropy of network 0; ``given_loss`` and ``loss`` are the same values."""
-        loss = cross_entropy(outputs[0], batch.labels)
-        rows = loss.detach()[None]
-        return StepResult([loss.mean()], {**evidence(outputs, batch.labels), "loss": rows, "given_loss": rows})
+        """Mean cross-entropy of each network; without smoothing ``given_loss`` and ``loss`` are the same values."""
+        losses = [cross_entropy(output, batch.labels, self.smoothing) for output in outputs]
+        rows = torch.stack([loss.detach() for loss in losses])
+        records = {**evidence(outputs, batch.labels), "loss": rows}
+        if not self.smoothing:
+            records["given_loss"] = rows
+        return StepResult([loss.mean() for loss in losses], records)
 
     def begin(self, labels: NDArray[np.int64], num_classes: int) -> None:
         """Nothing is made of all labels."""

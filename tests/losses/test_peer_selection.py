@@ -154,3 +154,21 @@ def test_it_cannot_be_changed():
     with pytest.raises(AttributeError):
         selection.picks = selection.agreement
     assert isinstance(selection, PeerSelection)
+
+
+@pytest.mark.parametrize(
+    ("agree", "drop_rate", "min_keep", "expected"),
+    [
+        ([1, 1, 1, 0], 1.0, 0, []),
+        ([1, 1, 1, 0], 1.0, 1, [2]),
+        ([1, 1, 1, 0], 1.0, 2, [0, 2]),
+        ([1, 1, 1, 0], 1.0, 9, [0, 1, 2]),  # never more than are agreed on
+        ([1, 1, 1, 0], 0.3, 1, [0, 2]),  # floor(2.1) is more already
+        ([0, 0, 0, 0], 0.5, 1, []),
+    ],
+)
+def test_so_many_are_kept_at_least(agree, drop_rate, min_keep, expected):
+    agree = torch.tensor(agree)
+    losses = torch.tensor([[0.2, 0.3, 0.1, 0.05]] * 2)
+    selection = select_peers(torch.stack([torch.zeros_like(agree), 1 - agree]), losses, drop_rate, min_keep)
+    assert picked(selection) == [expected, expected]

@@ -1,0 +1,95 @@
+"""CORE with peer selection: a given label teaches where both networks allow it, the other network teaches elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reid_core.methods import core
+from reid_core.methods._drop_rate import DropRate
+from reid_core.methods._given_loss import GivenLoss
+from reid_core.methods._outputs import co_refine_pair, evidence, rows_of
+from reid_core.methods._peers import Peers
+from reid_core.methods._plan import Plan
+from reid_core.types import Batch, NetOutput, Phase, StepResult
+
+
+@dataclass
+class CorePeer(Peers):
+    """Of network k with the peer j, sample by sample; the mean over the whole batch:
+
+    | the networks predict | network j picked it | loss of network k |
+    |---|---|---|
+    | the same | yes | cross-entropy with the given label, with prior and smoothing |
+    | the same | no | ``refused_weight`` x cross-entropy with j's prediction + ``soft_weight`` x cross-entropy with j's distribution |
+    | not the same | | ``soft_weight`` x cross-entropy with j's distribution |
+
+    Attributes:
+        soft_weight, refused_weight: as above.
+
+    Reference:
+        a combination of this package. Z. Sun et al., "Webly Supervised Fine-Grained Recognition: Benchmark Datasets and
+        An Approach", ICCV 2021; M. Ye et al., "Collaborative Refining for Person Re-Identification With Label Noise",
+        IEEE TIP 31, 2022.
+    """
+
+    soft_weight: float = 1.0
+    refused_weight: float = 1.0
+
+    def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
+        """Both losses; ``selected`` says whose given label each network learnt, ``refined_label`` what it learnt."""
+        seen = evidence(outputs, batch.labels)
+        chosen = self.choose(outputs, batch.labels, seen)
+        selected = chosen.picks.flip(0)
+        pair = co_refine_pair(outputs, self.soft_weight, self.refused_weight, 0.0)
+        losses: list[Tensor | None] = []
+        rows = []
+        for k, (output, refined) in enumerate(zip(outputs, pair)):
+            easy = self.given.with_prior(rows_of(output, selected[k]), batch.labels[selected[k]])
+            loss = refined.masked_scatter(selected[k], easy)
+            losses.append(loss.mean() if self._teaches(selected[k], chosen.agreement) else None)
+            self.empty[k] += losses[k] is None
+            rows.append(loss.detach())
+        records = {
+            **seen,
+            "loss": torch.stack(rows),
+            "selected": selected,
+            "agreement": chosen.agreement,
+            "refined_label": torch.where(selected, batch.labels, seen["prediction"].flip(0)),
+        }
+        return StepResult(losses, records)
+
+    def _teaches(self, selected: Tensor, agreement: Tensor) -> bool:
+        """Whether any sample has a term: an optimizer that steps without one still decays the weights."""
+        if self.soft_weight:
+            return len(selected) > 0
+        return bool(selected.any()) or (bool(self.refused_weight) and bool(agreement.any()))
+
+
+def recipe(
+    plan: Plan,
+    drop_rate: str | None = None,
+    drop_ramp: int | None = None,
+    tau: float = 0.0,
+    smoothing: float = 0.0,
+    rank_with: str = "plain",
+    min_keep: int = 0,
+    soft_weight: float = 1.0,
+    refused_weight: float = 1.0,
+    confidence_from: str = "base",
+) -> list[Phase]:
+    """SELF on both networks until CORE's switch, then both together.
+
+    Raises:
+        UsageError: the drop rate is neither a share nor ``auto``.
+    """
+    first, second = core.recipe(plan, confidence_from=confidence_from)
+    drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto")
+    method = CorePeer(
+        drop, GivenLoss(tau, smoothing), rank_with, min_keep, soft_weight=soft_weight, refused_weight=refused_weight
+    )
+    return [first, dataclasses.replace(second, name="core_peer", method=method, uses_given_labels=True)]

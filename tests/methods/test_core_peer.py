@@ -1,0 +1,124 @@
+"""CORE with peer selection: its table by loops, and what it becomes where one of its parts is empty."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from peer_help import fixed, random_pair, step
+from torch.nn import functional
+
+from reid_core.methods import core, core_peer
+from reid_core.methods._given_loss import GivenLoss
+from reid_core.methods._plan import make_plan
+
+PLAN = make_plan("default", 12, "8")
+
+
+def method(rate=0.25, tau=0.0, smoothing=0.0, counts=None, **more):
+    given = GivenLoss(tau, smoothing, None if counts is None else torch.tensor(counts))
+    return core_peer.CorePeer(fixed(rate), given, **more)
+
+
+@pytest.mark.parametrize(("soft", "refused"), [(1.0, 1.0), (0.25, 0.5), (1.0, 0.0), (0.0, 1.0)])
+@pytest.mark.parametrize(("tau", "smoothing"), [(0.0, 0.0), (1.0, 0.1)])
+def test_the_table_in_loops(soft, refused, tau, smoothing):
+    counts, rate = [40, 3, 9, 1], 0.4
+    pair, labels = random_pair(seed=2)
+    found = method(rate, tau, smoothing, counts, soft_weight=soft, refused_weight=refused)
+    result = step(found, pair, labels)
+    log_p = [[[z - math.log(sum(math.exp(v) for v in row)) for z in row] for row in logits.tolist()] for logits in pair]
+    guesses = [[row.index(max(row)) for row in rows] for rows in log_p]
+    agreed = [i for i in range(len(labels)) if guesses[0][i] == guesses[1][i]]
+    kept = math.floor((1 - rate) * len(agreed) + 1e-9)
+    for k, j in ((0, 1), (1, 0)):
+        picks = sorted(agreed, key=lambda i: (-log_p[j][i][labels[i]], i))[:kept]
+        total = 0.0
+        for i in range(len(labels)):
+            taught = guesses[j][i]
+            if i in picks:
+                shifted = [z + tau * math.log(n) for z, n in zip(log_p[k][i], counts)]
+                norm = math.log(sum(math.exp(z) for z in shifted))
+                mean = sum(norm - z for z in shifted) / len(shifted)
+                total += (1 - smoothing) * (norm - shifted[labels[i]]) + smoothing * mean
+                taught = labels[i].item()
+            else:
+                total += soft * -sum(math.exp(p) * q for p, q in zip(log_p[j][i], log_p[k][i]))
+                total += refused * -log_p[k][i][guesses[j][i]] if i in agreed else 0.0
+            assert result.records["refined_label"][k, i] == taught
+            assert result.records["selected"][k, i] == (i in picks)
+        assert result.losses[k].item() == pytest.approx(total / len(labels), rel=1e-5)
+
+
+def test_nothing_picked_is_selective_core_to_the_last_bit():
+    pair, labels = random_pair()
+    found = step(method(1.0), pair, labels)
+    expected = step(core.CoRefine(disagree_weight=0.0), pair, labels)
+    for mine, theirs in zip(found.losses, expected.losses):
+        assert torch.equal(mine, theirs)
+    assert not found.records["selected"].any()
+
+
+def test_nothing_refused_is_the_given_label_where_they_agree_and_the_soft_term_elsewhere():
+    pair, labels = random_pair()
+    found = step(method(0.0), pair, labels)
+    agree = pair[0].argmax(1) == pair[1].argmax(1)
+    for k in (0, 1):
+        given = functional.cross_entropy(pair[k], labels, reduction="none")
+        soft = -(pair[1 - k].softmax(1) * pair[k].log_softmax(1)).sum(1)
+        assert found.losses[k].item() == pytest.approx(torch.where(agree, given, soft).mean().item(), rel=1e-6)
+
+
+def test_equal_networks_differ_nowhere():
+    (a, _), labels = random_pair()
+    result = step(method(0.0), (a, a.clone()), labels)
+    assert result.records["agreement"].all() and result.records["selected"].all()
+    assert [v.item() for v in result.losses] == pytest.approx([functional.cross_entropy(a, labels).item()] * 2)
+
+
+def test_a_refused_batch_of_one_still_learns_from_the_peer():
+    pair = torch.tensor([[3.0, 0.0]]), torch.tensor([[2.0, 0.0]])
+    result = step(method(0.25), pair, [1])
+    assert not result.records["selected"].any() and result.records["refined_label"].tolist() == [[0], [0]]
+    assert all(math.isfinite(loss.item()) for loss in result.losses)
+
+
+@pytest.mark.parametrize(
+    ("pair", "refused", "learns"),
+    [
+        ([[3.0, 0.0], [2.0, 0.0]], 0.0, False),
+        ([[3.0, 0.0], [2.0, 0.0]], 0.5, True),
+        ([[3.0, 0.0], [0.0, 2.0]], 0.5, False),
+    ],
+)
+def test_no_loss_where_no_weight_is_left(pair, refused, learns):
+    """A step without any term would still let weight decay act."""
+    found = method(1.0, soft_weight=0.0, refused_weight=refused)
+    result = step(found, [torch.tensor([row]) for row in pair], [1])
+    assert [loss is not None for loss in result.losses] == [learns, learns]
+    assert found.state_dict()["empty"] == ([0, 0] if learns else [1, 1])
+
+
+def test_recipe_and_its_settings():
+    first, second = core_peer.recipe(PLAN)
+    assert (first.name, second.name, first.epochs, second.epochs) == ("self_refine", "core_peer", 8, 4)
+    assert second.method.drop.final is None and second.uses_given_labels and not second.dropout
+    asked = {"soft_weight": 0.5, "refused_weight": 0.2, "drop_rate": "0.3", "tau": 1.0, "smoothing": 0.1, "min_keep": 1}
+    first, second = core_peer.recipe(
+        make_plan("default", 12, "auto"), **asked, rank_with="balanced", confidence_from="combined"
+    )
+    found = second.method
+    assert first.end_when is not None and first.method.confidence_from == "combined"
+    assert (found.soft_weight, found.refused_weight, found.drop.final, found.drop.ramp) == (0.5, 0.2, 0.3, 10)
+    assert (found.given.tau, found.given.smoothing, found.min_keep, found.rank_with) == (1.0, 0.1, 1, "balanced")
+
+
+def test_the_drop_rate_is_measured_at_the_end_of_each_epoch():
+    """Three of four samples are predicted alike, one of them against its label: a third."""
+    found = core_peer.recipe(PLAN)[1].method
+    found.begin(np.array([0, 1, 2, 0]), 3)
+    found.start_epoch(8)
+    assert found.state_dict()["drop_rate"] == 0.0
+    found.end_epoch({"prediction": np.array([[0, 1, 0, 1], [0, 1, 0, 2]])})
+    found.start_epoch(9)
+    assert found.state_dict()["drop_rate"] == pytest.approx(1 / 3)
