@@ -78,11 +78,16 @@ class TrainingScreen:
         ]
         if len(line["losses"]) > 1:
             parts.append(f"= each other {line['agreement']:.1%}")
-        parts.append("lr " + "/".join(f"{value:g}" for value in dict.fromkeys(line["lr"])))
+        rates = list(dict.fromkeys(line["lr"]))
+        # Rates by layer are many: the head's and the stem's stand for all.
+        parts.append("lr " + (f"{max(rates):.3g}..{min(rates):.3g}" if len(rates) > 3 else "/".join(f"{r:g}" for r in rates)))
         if "evaluation" in line:
             nets = line["evaluation"]["networks"]
             parts.append("rank-1 " + " ".join(f"{100 * net['rank1']:.1f}" for net in nets))
             parts.append("mAP " + " ".join(f"{100 * net['mAP']:.1f}" for net in nets))
+        if line.get("ema", {}).get("evaluation"):
+            nets = line["ema"]["evaluation"]["networks"]
+            parts.append("averaged mAP " + " ".join(f"{100 * net['mAP']:.1f}" for net in nets))
         if "validation" in line:
             nets = line["validation"]["networks"]
             parts.append("validation mAP " + " ".join(f"{100 * net['mAP']:.1f}" for net in nets))

@@ -12,8 +12,9 @@ from reid_core.engine.checkpoint import read_checkpoint
 from reid_core.engine.compatible import check_compatible, modern
 from reid_core.engine.state import network_tensors
 from reid_core.errors import UsageError
+from reid_core.models._input import input_config
 from reid_core.models._network import Network, build_network
-from reid_core.models._weights import CLASSIFIERS, load_weights
+from reid_core.models._weights import CLASSIFIERS, WeightsReport, load_weights
 
 
 def build_networks(
@@ -44,12 +45,22 @@ def build_networks(
             normalisation=config.normalisation,
         )
         if source not in ("imagenet", "none"):
-            report = load_weights(network.state_dict(), Path(source), (*CLASSIFIERS, "neck"))
-            note(f"network {k}: {report.summary()}")
+            note(f"network {k}: {_load_file(network, Path(source), config.image_size).summary()}")
         networks.append(network.to(memory_format=torch.channels_last))
     if config.from_self:
         _load_self(config, class_names, networks)
     return networks
+
+
+def _load_file(network: Network, file: Path, size: tuple[int, int]) -> WeightsReport:
+    """Load a state dict; position tables for the size that the architecture was trained at are fitted to ``size``."""
+    report = load_weights(network.state_dict(), file, (*CLASSIFIERS, "neck"))
+    native = input_config(network.arch).get("input_size", (3, *size))[1:]
+    if report.mismatched and native != size:
+        network.set_image_size(native)
+        report = load_weights(network.state_dict(), file, (*CLASSIFIERS, "neck"))
+        network.set_image_size(size)
+    return report
 
 
 def _load_self(config: TrainConfig, class_names: Sequence[str], networks: Sequence[Network]) -> None:

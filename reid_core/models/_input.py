@@ -43,15 +43,16 @@ class Renormalise(nn.Module):
 
 
 def input_config(arch: str) -> dict[str, Any]:
-    """``mean``, ``std`` and ``interpolation`` that timm names for ``arch``; ImageNet's for a backbone of our own."""
+    """``mean``, ``std``, ``interpolation`` and ``input_size`` (3, H, W) that timm names for ``arch``.
+
+    For a backbone of our own: ImageNet's, and no size.
+    """
     if arch in names("reid_core.models"):
         return {"mean": MEAN, "std": STD, "interpolation": "bicubic"}
     known = timm.models.get_pretrained_cfg(arch)
     resolve: Callable[..., dict[str, Any]] = resolve_data_config
     found = resolve(pretrained_cfg={} if known is None else cast(Any, known).to_dict())
-    return {
-        key: tuple(v) if isinstance(v := found[key], list | tuple) else v for key in ("mean", "std", "interpolation")
-    }
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
 
 
 def renormalise(arch: str, normalisation: str) -> Renormalise | None:
