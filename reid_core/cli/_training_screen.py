@@ -80,7 +80,9 @@ class TrainingScreen:
             parts.append(f"= each other {line['agreement']:.1%}")
         rates = list(dict.fromkeys(line["lr"]))
         # Rates by layer are many: the head's and the stem's stand for all.
-        parts.append("lr " + (f"{max(rates):.3g}..{min(rates):.3g}" if len(rates) > 3 else "/".join(f"{r:g}" for r in rates)))
+        parts.append(
+            "lr " + (f"{max(rates):.3g}..{min(rates):.3g}" if len(rates) > 3 else "/".join(f"{r:g}" for r in rates))
+        )
         if "evaluation" in line:
             nets = line["evaluation"]["networks"]
             parts.append("rank-1 " + " ".join(f"{100 * net['rank1']:.1f}" for net in nets))

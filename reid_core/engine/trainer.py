@@ -146,11 +146,16 @@ class Trainer:
         pin = self.options.device.type == "cuda"
         loader = train_loader(self.dataset, batch_size, self.epoch, self.next_step, self.options.workers, pin)
         steps = self.next_step + len(loader)
+        updates = -(-steps // self.options.accumulate)
+        # A run that goes on after the last batch of an epoch makes no update in it, but the epoch's line has its rates.
+        self._set_rates(updates - 1, updates)
         for batch in loader:
             update, part = divmod(self.next_step, self.options.accumulate)
             last_part = part + 1 == self.options.accumulate or self.next_step + 1 == steps
             if part == 0:
-                self._begin_update(update, -(-steps // self.options.accumulate))
+                self._set_rates(update, updates)
+                for learner in self.learners:
+                    learner.begin()
             # One batch an update has the weight 1, so that its gradients are the plain ones to the last bit.
             weight = 1.0 if self.options.accumulate == 1 else len(batch.index) / batch_size
             result = self._step(batch, weight, last_part)
@@ -162,13 +167,12 @@ class Trainer:
             if last_part:  # gradients that wait for more batches are in no checkpoint
                 self._save_if_due_or_asked(last_step=self.next_step == steps)
 
-    def _begin_update(self, update: int, updates: int) -> None:
+    def _set_rates(self, update: int, updates: int) -> None:
         phase = self.walk.phases[self.walk.position(self.epoch)]
         own = 1.0 if phase.lr is None else phase.lr / self.options.lr
         factor = own * self.options.schedule.factor(self.walk, self.epoch, update, updates)
         for learner in self.learners:
             learner.set_rate(factor)
-            learner.begin()
 
     def _step(self, batch: Batch, weight: float, last_part: bool) -> StepResult:
         device, kind = self.options.device, self.options.autocast

@@ -61,7 +61,9 @@ def test_a_frozen_backbone_keeps_every_bit_and_thaws(arch):
     assert not network.neck.norm.bias.requires_grad
     changed = step(frozen=False)
     assert any(name.startswith("backbone.") and name.endswith("weight") for name in changed)
-    assert any(name.endswith("running_mean") for name in changed if name.startswith("backbone.")) == (arch == "resnet10t")
+    assert any(name.endswith("running_mean") for name in changed if name.startswith("backbone.")) == (
+        arch == "resnet10t"
+    )
     assert not network.neck.norm.bias.requires_grad  # what was never trained is not thawed
 
 

@@ -8,7 +8,9 @@ from reid_core.types import Phase
 
 
 def walk_of(*phases):
-    return PhaseWalk([Phase(f"p{i}", None, epochs, lambda e, t: 1.0, **more) for i, (epochs, more) in enumerate(phases)])
+    return PhaseWalk(
+        [Phase(f"p{i}", None, epochs, lambda e, t: 1.0, **more) for i, (epochs, more) in enumerate(phases)]
+    )
 
 
 def test_a_share_of_the_trained_epochs_is_small_and_frozen_ones_are():

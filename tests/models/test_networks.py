@@ -95,7 +95,9 @@ def test_an_output_needs_logits_or_a_classifier():
 
 def test_images_are_normalised_as_the_architecture_wants_them():
     pixels = torch.rand(2, 3, 32, 32, dtype=torch.float64)
-    mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     given = ((pixels - mean) / std).float()
     wanted = ((pixels - 0.5) / 0.5).float()  # timm's configuration of test_vit
     network = build_network("test_vit", 3, neck="none", image_size=(32, 32), normalisation="timm").eval()
@@ -118,4 +120,7 @@ def test_swin_keeps_its_window_when_the_images_grow():
     changed = {name for name, p in network.named_parameters() if p.shape != before[name].shape}
     assert all(name.startswith("backbone.layers.3.") for name in changed)  # 8 x 4 positions are fewer than a window
     assert common_interpolation(["swin_tiny_patch4_window7_224", "resnet10t"]) == "bicubic"
-    assert common_interpolation(["test_resnet"]) == "bilinear" and common_interpolation(["test_resnet", "resnet10t"]) == "bicubic"
+    assert (
+        common_interpolation(["test_resnet"]) == "bilinear"
+        and common_interpolation(["test_resnet", "resnet10t"]) == "bicubic"
+    )

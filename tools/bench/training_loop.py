@@ -115,7 +115,9 @@ def main() -> None:
             rounds.append((middle - start, time.process_time() - middle))
     bare, whole = np.median(rounds, axis=0) / args.steps
     shares = [(b - a) / b for a, b in rounds]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.arch}, {args.batchsize} images of {size}")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.arch}, {args.batchsize} images of {size}"
+    )
     print(
         f"bare {1000 * bare:.1f} ms, trainer {1000 * whole:.1f} ms of processor time a step; the trainer's own share: "
         f"{100 * float(np.median(shares)):.1f} % (median of {args.rounds} rounds of {args.steps} steps, "
