@@ -21,7 +21,7 @@ class ImageSizes:
     Attributes:
         full: (height, width) of the end, and of all where ``small`` is None.
         small: of the beginning.
-        share: of the epochs in which the backbone trains; epochs with a frozen one are small too.
+        share: of the epochs in which the backbone trains; epochs with a frozen one do not count.
         batch_size: images a batch at the beginning. Larger images come in batches smaller by the ratio of the areas,
             rounded down to a multiple of 8.
     """
@@ -41,7 +41,7 @@ class ImageSizes:
         frozen = [walk.phases[walk.position(e)].frozen for e in range(walk.epochs)]
         trained = len(frozen) - sum(frozen)
         before = epoch - sum(frozen[:epoch])
-        return self.small if frozen[epoch] or before < round(self.share * trained) else self.full
+        return self.small if before < round(self.share * trained) else self.full
 
     def all(self, walk: PhaseWalk) -> list[Size]:
         """Every size that the run may come to, each once."""

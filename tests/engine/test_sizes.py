@@ -41,3 +41,9 @@ def test_a_phases_own_size_goes_first():
 )
 def test_batches_shrink_by_area_to_a_multiple_of_eight(batch, size, expected):
     assert ImageSizes((384, 384), batch, (224, 224)).batch(size) == expected
+
+
+def test_frozen_epochs_at_the_end_have_the_size_of_the_end():
+    walk = walk_of((4, {}), (2, {"frozen": True}))
+    sizes = ImageSizes((384, 384), 64, (224, 224), 0.5)
+    assert [sizes.of(walk, e)[0] for e in range(6)] == [224, 224, 384, 384, 384, 384]
