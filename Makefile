@@ -7,14 +7,14 @@ STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*.h* csrc/*/* eval_lib/*.pyx)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench bench-eval bench-losses clean
+.PHONY: help setup demo test test-slow lint bench bench-eval bench-losses bench-train clean
 
 help:
 	@echo "make demo       train two networks on generated images with wrong labels, and measure them"
 	@echo "make test       run the tests (make test-slow: the long ones as well)"
 	@echo "make lint       check format, style and types"
 	@echo "make bench      run the benchmarks in tools/bench (make bench-eval: those of the evaluation alone,"
-	@echo "                make bench-losses: those of the losses)"
+	@echo "                make bench-losses: those of the losses, make bench-train: what the training loop costs)"
 	@echo "make clean      remove what was built; not .venv, not runs"
 
 setup: $(STAMP)
@@ -56,6 +56,9 @@ bench-eval: $(STAMP)
 
 bench-losses: $(STAMP)
 	$(BIN)/python tools/bench/losses.py
+
+bench-train: $(STAMP)
+	$(BIN)/python tools/bench/training_loop.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,7 +42,18 @@ class TrainConfig:
     )
     max_bad_images: float = setting(0.01, "with skip: the share of bad images that is still accepted", "data")
     image_size: tuple[int, int] = setting((256, 128), "height and width in pixels", "data")
-    augment: str = setting("reid", "training augmentation", "data", choices=("reid", "small", "none"))
+    small_size: tuple[int, int] | None = setting(
+        None, "height and width of the first epochs; --image_size is that of the rest then", "data"
+    )
+    small_share: float = setting(0.6, "with --small_size: the share of the epochs with small images", "data")
+    augment: str = setting("reid", "training augmentation", "data", choices=("reid", "small", "classes", "none"))
+    mirror: bool = setting(True, "classes: mirror half of the training images", "data", negatable=True)
+    trivial_augment: bool | None = setting(
+        None, "one random change of colour or shape an image (default: with --augment classes)", "data", negatable=True
+    )
+    random_erasing: float | None = setting(
+        None, "share of training images of which a rectangle is blanked (default 0; classes: 0.25)", "data"
+    )
     workers: int = setting(2, "loader processes; the batches do not depend on it", "data")
 
     imbalance: str | None = setting(
@@ -124,7 +135,15 @@ class TrainConfig:
     )
     stage1_lr: float | None = setting(None, "base learning rate of those epochs (default: --lr)", "method")
 
-    arch: str = setting("resnet50", "any timm architecture", "network")
+    arch: tuple[str, ...] = setting(
+        ("resnet50",), "any timm architecture; two for two networks of different kinds", "network", metavar="ARCH"
+    )
+    normalisation: str = setting(
+        "timm",
+        "timm: each network's images as its own configuration has them; imagenet: all as for ImageNet",
+        "network",
+        choices=("timm", "imagenet"),
+    )
     neck: str | None = setting(
         None, "fc512, bnneck or none (default: bnneck, with published schedules fc512)", "network"
     )
@@ -135,22 +154,59 @@ class TrainConfig:
         "with more classes than this, losses are worked out in chunks of classes: logits never take memory, a step takes longer",
         "network",
     )
-    weights: str = setting(
-        "none", "initial weights: a local state dict, imagenet (asks timm's hub), or none", "network"
+    weights: tuple[str, ...] = setting(
+        ("none",),
+        "initial weights: a local state dict, imagenet (asks timm's hub), or none; one for all networks or one each",
+        "network",
+        metavar="WEIGHTS",
     )
 
     batchsize: int = setting(32, "images a batch", "optimization")
-    lr: float | None = setting(None, "base learning rate (default 0.01; paper: 0.1)", "optimization")
+    accumulate: int = setting(1, "batches whose gradients make one update", "optimization")
+    optimizer: str = setting("sgd", "sgd (Nesterov momentum) or adamw", "optimization", choices=("sgd", "adamw"))
+    lr: float | None = setting(None, "base learning rate (default 0.01; paper: 0.1; adamw: 0.001)", "optimization")
     new_layer_mult: float | None = setting(
-        None, "rate of neck and classifier over the base rate (default 10; paper: 1)", "optimization"
+        None, "rate of neck and classifier over the base rate (default 10; paper and adamw: 1)", "optimization"
+    )
+    backbone_mult: float | None = setting(
+        None, "rate of the backbone over the base rate (default 1; adamw: 0.1)", "optimization"
+    )
+    layer_decay: str = setting(
+        "auto",
+        "rates that fall from the head to the stem: on (a stage, a step), block (a block, a step), off, or auto: on for "
+        "Swin and ConvNeXt outside the published schedules",
+        "optimization",
+        choices=("auto", "on", "block", "off"),
+    )
+    layer_decay_rate: float | None = setting(
+        None, "factor of a step of --layer_decay (default 0.7 a stage, 0.9 a block)", "optimization"
+    )
+    lr_schedule: str = setting(
+        "phase",
+        "phase: a factor an epoch, as the method's recipe says; cosine: warm-up and half a cosine, step by step; "
+        "legacy: as the released program of peer learning",
+        "optimization",
+        choices=("phase", "cosine", "legacy"),
+    )
+    warmup_epochs: float = setting(
+        5.0, "epochs of warm-up with cosine and legacy, at most half of a stretch", "optimization"
     )
     momentum: float = setting(0.9, "SGD momentum (Nesterov)", "optimization")
-    weight_decay: float = setting(5e-4, "SGD weight decay", "optimization")
+    weight_decay: float | None = setting(
+        None, "weight decay (default 0.0005; adamw: 0.05 for Swin and ConvNeXt, 0.01 for others)", "optimization"
+    )
+    clip_grad: float = setting(0.0, "largest norm of each network's gradients together; 0: any", "optimization")
+    ema: float = setting(
+        0.0,
+        "decay of a moving average of each network's weights, measured beside them (0.9999; short runs 0.999); 0: none",
+        "optimization",
+    )
     amp: str = setting(
         "off",
-        "bf16: forward passes in bfloat16, up to twice as fast where the device has it; auto: there and only there",
+        "bf16: forward passes in bfloat16, up to twice as fast where the device has it; fp16: in float16 with scaled "
+        "gradients, on CUDA; auto: bf16 where the device has it",
         "optimization",
-        choices=("off", "bf16", "auto"),
+        choices=("off", "bf16", "fp16", "auto"),
     )
     seed: int = setting(1, "seed of networks, order, augmentation and dropout", "optimization")
 
@@ -210,7 +266,7 @@ def merge(layers: list[Mapping[str, Any]]) -> TrainConfig:
 
 
 def coerce(key: str, value: Any) -> Any:
-    """``value`` in the type of setting ``key``; TOML and JSON lists become tuples, whole numbers floats."""
+    """``value`` in the type of setting ``key``; lists, and one string for many, become tuples, whole numbers floats."""
     hints = typing.get_type_hints(TrainConfig)
     if key not in hints:
         raise UsageError(f"unknown setting {key!r}.{closest(key, hints)} reid-core train --help lists all of them")
@@ -218,6 +274,8 @@ def coerce(key: str, value: Any) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for option in options:
         base = typing.get_origin(option) or option
+        if base is tuple and isinstance(value, str) and typing.get_args(option) == (str, ...):
+            return (value,)  # one architecture, one file: as it is written without brackets
         if base is tuple and isinstance(value, (list, tuple)):
             inner = typing.get_args(option)
             if inner[-1] is Ellipsis or len(inner) == len(value):

@@ -76,10 +76,17 @@ class TrainingScreen:
         ]
         if len(line["losses"]) > 1:
             parts.append(f"= each other {line['agreement']:.1%}")
-        parts.append("lr " + "/".join(f"{value:g}" for value in dict.fromkeys(line["lr"])))
+        rates = list(dict.fromkeys(line["lr"]))
+        # Rates by layer are many: the head's and the stem's stand for all.
+        parts.append(
+            "lr " + (f"{max(rates):.3g}..{min(rates):.3g}" if len(rates) > 3 else "/".join(f"{r:g}" for r in rates))
+        )
         if "evaluation" in line:
             nets = line["evaluation"]["networks"]
             parts += [f"{_SHOWN[name]} {_percents(nets, name)}" for name in _SHOWN if name in nets[0]]
+        if line.get("ema", {}).get("evaluation"):
+            nets = line["ema"]["evaluation"]["networks"]
+            parts += [f"averaged {_SHOWN[name]} {_percents(nets, name)}" for name in CHOOSING if name in nets[0]]
         if "validation" in line:
             nets = line["validation"]["networks"]
             parts += [f"validation {_SHOWN[name]} {_percents(nets, name)}" for name in CHOOSING if name in nets[0]]

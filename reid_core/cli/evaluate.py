@@ -38,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="last", help="which checkpoint of a run: last, best, phase_0, ... (default: last)"
     )
+    parser.add_argument("--ema", action="store_true", help="measure the moving averages of the weights instead")
     parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     named = Path(TrainConfig.out) / args.source
     source = named if not args.source.exists() and named.exists() else args.source
-    trained = load_networks(source, args.checkpoint)
+    trained = load_networks(source, args.checkpoint, args.ema)
     dataset = args.dataset or trained.config.get("dataset")
     data = args.data or trained.config.get("data_dir")
     if dataset is None or data is None:
@@ -117,10 +118,10 @@ def run(args: argparse.Namespace) -> int:
         split, skipped = usable(found, config, tick)
     if skipped:
         say(f"{skipped} unreadable images left out")
-    size = trained.identity["image_size"]
+    size, view = trained.identity["image_size"], trained.identity["view"]
     flip = trained.config.get("flip", True) if args.flip is None else args.flip
     options = EvaluationOptions(
-        (size[0], size[1]), bool(flip), args.max_rank, args.batchsize, args.workers, post, args.roc
+        (size[0], size[1]), bool(flip), args.max_rank, args.batchsize, args.workers, post, args.roc, **view
     )
     networks = [network.to(device) for network in trained.networks]
     with progress("measuring", "image") as tick, _second_bar(post) as post_tick:

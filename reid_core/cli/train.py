@@ -41,6 +41,9 @@ FREE_ON_RESUME = {
     "threads",
 }
 
+# What runs did that began before these settings were there.
+BEFORE = {"normalisation": "imagenet", "layer_decay": "off"}
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """A flag for every setting; none has a default here, so that what was typed is known."""
@@ -77,7 +80,8 @@ def _options(item: dataclasses.Field[Any], hints: dict[str, Any]) -> dict[str, A
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)
         if inner[-1] is Ellipsis:
-            return {"nargs": "+", "type": inner[0], "metavar": item.metadata.get("metavar", "RUN")}
+            # May be given once with several values, or several times.
+            return {"action": "extend", "nargs": "+", "type": inner[0], "metavar": item.metadata.get("metavar", "RUN")}
         return {"nargs": len(inner), "type": inner[0], "metavar": ("H", "W")}
     options: dict[str, Any] = {"type": kind}
     if "choices" in item.metadata:
@@ -118,6 +122,7 @@ def _resumed(typed: dict[str, Any]) -> TrainConfig:
             f"--resume {typed['resume']}: no run with a readable config.json there ({folder}): give the name of a run in "
             f"--out, or the path of its folder"
         ) from error
+    stored = {**BEFORE, **stored}
     before = merge([stored])
     place = {"out": str(folder.parent), "name": folder.name, "resume": None}
     after = merge([stored, typed, place])

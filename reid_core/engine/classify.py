@@ -15,7 +15,6 @@ from scipy.special import softmax
 from reid_core.data._csv import read_csv
 from reid_core.data._dataset import EvalImages, eval_loader
 from reid_core.data._files import some
-from reid_core.data._transforms import eval_transform
 from reid_core.engine.evaluate import EvaluationOptions
 from reid_core.engine.predict import predict
 from reid_core.errors import DataError
@@ -62,7 +61,7 @@ def classify(
     """
     labels = labels_of_test(split, class_names)
     loader = eval_loader(
-        EvalImages(split.root, split.test, eval_transform(options.image_size)), options.batch_size, options.workers
+        EvalImages(split.root, split.test, options.transform()), options.batch_size, options.workers
     )
     total, views = len(split.test) * len(networks), 2 if options.flip else 1
     results, probabilities = [], np.zeros((len(split.test), len(class_names)))

@@ -16,6 +16,8 @@ _ADVICE = {
     "neck_dim": ("width of the neck", "resume with the same --neck_dim"),
     "num_networks": ("number of networks", "resume with the same --method"),
     "image_size": ("image size", "resume with the same --image_size"),
+    "normalisation": ("normalisation of the images", "resume with the same --normalisation"),
+    "view": ("what is measured of an image", "resume with the same --augment and --arch"),
     "num_classes": ("number of identities", "the classifier has one row for each: give the training data of that run"),
     "class_names": (
         "names of the identities",
@@ -23,6 +25,10 @@ _ADVICE = {
     ),
     "data": ("training images and labels", "files were added, removed, renamed or relabelled: give that run's data"),
 }
+
+
+PLAIN_VIEW = {"margin": 1.0, "interpolation": "bicubic"}
+"""How ``eval_transform`` made images before it had a choice."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,22 @@ def data_fingerprint(paths: Iterable[str], labels: Iterable[int]) -> str:
     return digest.hexdigest()
 
 
+def modern(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its networks, as it is said today.
+
+    Earlier versions had one architecture for all networks, and gave all of them images normalised for ImageNet.
+    """
+    found = {"normalisation": "imagenet", "view": PLAIN_VIEW, **identity}
+    if isinstance(found.get("arch"), str):
+        found["arch"] = [found["arch"]] * int(found.get("num_networks", 1))
+    return found
+
+
 def mismatches(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[Mismatch]:
     """Every known key of ``current`` whose value is another, or missing, in ``stored``.
 
     Args:
-        stored: a checkpoint's metadata. Keys that mean nothing here (workers, folders, ...) are ignored.
+        stored: a checkpoint's metadata, see :func:`modern`. Keys that mean nothing here (folders, ...) are ignored.
         current: the same keys for the data and networks at hand: ``method, arch, neck, neck_dim, num_networks,
             image_size, num_classes, class_names, data`` (``data_fingerprint``). A key left out is not compared.
     """

@@ -49,7 +49,7 @@ def _numbered(gpu: str) -> torch.device:
 
 
 def settle_amp(amp: str, device: torch.device) -> str:
-    """``off`` or ``bf16``: ``auto`` is bf16 where the device computes with it natively.
+    """``off``, ``bf16`` or ``fp16``: ``auto`` is bf16 where the device computes with it natively, and never fp16.
 
     Raises:
         UsageError: names the device.
@@ -58,6 +58,13 @@ def settle_amp(amp: str, device: torch.device) -> str:
         return "bf16" if _computes_in_bf16(device) else "off"
     if amp == "bf16" and device.type != "cpu" and not _computes_in_bf16(device):
         raise UsageError(f"--amp bf16: {device} does not support bfloat16; use --amp off")
+    if amp == "fp16" and device.type != "cuda":
+        raise UsageError(
+            f"--amp fp16: {device} does not train in float16 here, CUDA devices do; use --amp auto (bfloat16 where that is "
+            "fast) or --amp off"
+        )
+    if amp == "fp16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (5, 3):
+        raise UsageError(f"--amp fp16: {device} ({torch.cuda.get_device_name(device)}) has no float16; use --amp off")
     return amp
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from reid_core.data._dataset import EvalImages, eval_loader
-from reid_core.data._transforms import eval_transform
+from reid_core.data._transforms import Transform, eval_transform
 from reid_core.engine.post_processing import PostProcessing, part_of
 from reid_core.engine.predict import predict
 from reid_core.errors import DataError
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class EvaluationOptions:
     """How to measure: (height, width), mirror images or not, length of the CMC, images a batch, loader workers.
 
-    ``post``: what is done before ranking. ``roc``: the ROC of pairs as well.
+    ``margin`` and ``interpolation``: as ``eval_transform`` takes them. ``post``: what is done before ranking. ``roc``: the ROC of pairs as well.
     """
 
     image_size: tuple[int, int]
@@ -39,6 +39,12 @@ class EvaluationOptions:
     workers: int = 0
     post: PostProcessing = field(default_factory=PostProcessing)
     roc: bool = False
+    margin: float = 1.0
+    interpolation: str = "bicubic"
+
+    def transform(self) -> Transform:
+        """From an image to what the networks see."""
+        return eval_transform(self.image_size, margin=self.margin, interpolation=self.interpolation)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def evaluate(
         )
     options.post.check(len(split.query), len(split.gallery))
     samples = split.query + split.gallery
-    dataset = EvalImages(split.root, samples, eval_transform(options.image_size))
+    dataset = EvalImages(split.root, samples, options.transform())
     loader = eval_loader(dataset, options.batch_size, options.workers)
     total = len(samples) * len(networks)
     embeddings: list[NDArray[np.float32]] = []

@@ -15,14 +15,15 @@ from reid_core.config import TrainConfig
 from reid_core.data._dataset import TrainImages
 from reid_core.data._find import resolve_name
 from reid_core.data._labels import write_labels
-from reid_core.data._transforms import train_transform
+from reid_core.data._transforms import MARGIN, train_transform
+from reid_core.engine.compatible import PLAIN_VIEW, modern
 from reid_core.engine.device import choose_device, repeatable, settle_amp
 from reid_core.engine.evaluate import EvaluationOptions
 from reid_core.engine.first_weights import build_networks
-from reid_core.engine.optim import build_optimizer
+from reid_core.engine.learner import build_learner
 from reid_core.engine.phases import PhaseWalk
 from reid_core.engine.reporter import Reporter
-from reid_core.engine.resolve import recipe_of, resolve
+from reid_core.engine.resolve import per_network, recipe_of, resolve
 from reid_core.engine.run_data import prepare_data
 from reid_core.engine.run_events import RunEvents
 from reid_core.engine.run_folder import (
@@ -33,7 +34,9 @@ from reid_core.engine.run_folder import (
     default_name,
     read_status,
 )
+from reid_core.engine.schedule import RateSchedule
 from reid_core.engine.signals import StopRequest
+from reid_core.engine.sizes import ImageSizes, Size, check_sizes
 from reid_core.engine.stages import part_asked_for
 from reid_core.engine.state import unpack
 from reid_core.engine.trainer import Trainer, TrainerOptions
@@ -42,6 +45,7 @@ from reid_core.engine.validation import FILE as VALIDATION_FILE
 from reid_core.engine.validation import measure, mend_best, missing_best, reported, write_validation
 from reid_core.errors import Interrupted, UsageError
 from reid_core.methods import PLAIN
+from reid_core.models._input import common_interpolation
 from reid_core.models._network import Network, check_architecture
 
 
@@ -78,7 +82,8 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
     settings = settings.replace(amp=settle_amp(settings.amp, device))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    check_architecture(settings.arch)
+    for arch in settings.arch:
+        check_architecture(arch)
     recipe, first_phase = part_asked_for(recipe_of(settings), settings)
     num_networks = {phase.method.num_networks for phase in recipe}
     if len(num_networks) != 1:
@@ -86,6 +91,7 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
             f"--method {settings.method}: its phases want {sorted(num_networks)} networks; one number is expected"
         )
     networks_wanted = num_networks.pop()
+    settings = per_network(settings, networks_wanted)
     default = default_name(settings.method, resolve_name(settings.dataset))
     run_path = Path(settings.out) / (settings.name or default)
     if settings.name is not None and not resume:
@@ -94,6 +100,8 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
     data = prepare_data(settings, reporter, lambda: _train_clean(settings, run_path, host), stored)
     walk = PhaseWalk(recipe, first=first_phase)
     networks = build_networks(settings, data.class_names, networks_wanted, reporter.note)
+    sizes = image_sizes(settings)
+    check_sizes(networks, sizes.all(walk))
     identity = _identity(settings, data, networks_wanted)
     with RunFolder.create(Path(settings.out), settings.name, resume=resume, default=default) as run:
         if not resume:
@@ -104,7 +112,7 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
             write_labels(run.path / "labels.csv", data.split.train, data.labels, data.split.train_folder, names)
         run.write_config(dataclasses.asdict(settings), host.command)
         events = RunEvents(run, reporter, host.stop, identity, settings.on_save_error == "continue")
-        trainer = _trainer(settings, data, networks, walk, device, events)
+        trainer = _trainer(settings, data, networks, walk, sizes, device, events)
         if resume and not run.checkpoints.names():
             reporter.note(f"{run.path} was stopped before its first checkpoint; it starts from the beginning")
             run.rewind(walk.first_epoch)
@@ -112,7 +120,7 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
             checkpoint = run.checkpoints.load("last")
             if checkpoint.fell_back:
                 reporter.note(checkpoint.fell_back)
-            check_compatible(checkpoint.meta["identity"], identity, where=str(run.path))
+            check_compatible(modern(checkpoint.meta["identity"]), identity, where=str(run.path))
             unpack(trainer, checkpoint.tensors, checkpoint.meta)
             run.rewind(trainer.epoch)
             mend_best(run, checkpoint)
@@ -136,59 +144,77 @@ def _trainer(
     data: TrainingData,
     networks: list[Network],
     walk: PhaseWalk,
+    sizes: ImageSizes,
     device: torch.device,
     events: RunEvents,
 ) -> Trainer:
-    networks = [network.to(device) for network in networks]
-    optimizers = [
-        build_optimizer(
-            network.parameter_groups(),
-            config.lr or 0.01,
-            config.new_layer_mult or 1.0,
-            config.momentum,
-            config.weight_decay,
-        )
-        for network in networks
-    ]
-    transform = train_transform(config.augment, config.image_size)
-    dataset = TrainImages(data.split.root, data.split.train, data.labels.given, transform, config.seed)
+    learners = [build_learner(network.to(device), config, device) for network in networks]
+    view = view_of(config)
+    transform = partial(
+        train_transform,
+        config.augment,
+        trivial_augment=bool(config.trivial_augment),
+        random_erasing=config.random_erasing or 0.0,
+        mirror=config.mirror,
+        interpolation=view["interpolation"],
+    )
+    dataset = TrainImages(data.split.root, data.split.train, data.labels.given, transform(sizes.full), config.seed)
     options = TrainerOptions(
-        config.batchsize, config.seed, config.workers, config.save_minutes, device, config.amp == "bf16"
+        sizes,
+        transform,
+        config.lr or 0.01,
+        config.seed,
+        RateSchedule(config.lr_schedule, config.warmup_epochs),
+        config.accumulate,
+        config.workers,
+        config.save_minutes,
+        device,
+        {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.amp),
     )
 
     def measure_at(epoch: int) -> bool:
         return bool(config.eval_every) and (epoch + 1) % (config.eval_every or 1) == 0
 
+    def measure_now(measured: Sequence[Network], size: Size) -> dict[str, Any]:
+        how = dataclasses.replace(evaluation_options(config), image_size=size)
+        return measure(measured, data, how, device, events.reporter.working)
+
     trainer = Trainer(
-        networks,
-        optimizers,
-        walk,
-        dataset,
-        data.num_classes,
-        options,
-        events,
-        partial(measure, networks, data, evaluation_options(config), device, events.reporter.working),
-        measure_at,
-        data.labels.true,
+        learners, walk, dataset, data.num_classes, options, events, measure_now, measure_at, data.labels.true
     )
     events.watch(trainer)
     return trainer
 
 
+def image_sizes(config: TrainConfig) -> ImageSizes:
+    """Which epochs of a resolved configuration see images of which size."""
+    return ImageSizes(config.image_size, config.batchsize, config.small_size, config.small_share)
+
+
+def view_of(config: TrainConfig) -> dict[str, Any]:
+    """How ``eval_transform`` makes images for a resolved configuration."""
+    if config.augment != "classes":
+        return dict(PLAIN_VIEW)
+    return {"margin": MARGIN, "interpolation": common_interpolation(config.arch)}
+
+
 def evaluation_options(config: TrainConfig) -> EvaluationOptions:
     """How a resolved configuration measures."""
-    return EvaluationOptions(config.image_size, bool(config.flip), config.max_rank, 64, config.workers)
+    flip = bool(config.flip)
+    return EvaluationOptions(config.image_size, flip, config.max_rank, 64, config.workers, **view_of(config))
 
 
 def _identity(config: TrainConfig, data: TrainingData, num_networks: int) -> dict[str, Any]:
     paths = [sample.path for sample in data.split.train]
     return {
         "method": config.method,
-        "arch": config.arch,
+        "arch": list(config.arch),
         "neck": config.neck,
         "neck_dim": config.neck_dim,
         "num_networks": num_networks,
         "image_size": list(config.image_size),
+        "normalisation": config.normalisation,
+        "view": view_of(config),
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),
         "data": data_fingerprint(paths, data.labels.given.tolist()),
@@ -228,6 +254,8 @@ def _train_clean(config: TrainConfig, run: Path, host: Host) -> Path:
         )
         clean = config.replace(
             method=PLAIN,
+            arch=config.arch[:1],
+            weights=config.weights[:1],
             noise="random",
             pattern=False,
             noise_ratio=0.0,

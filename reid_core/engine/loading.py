@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from reid_core.engine.checkpoint import CheckpointFolder, read_checkpoint
+from reid_core.engine.compatible import modern
 from reid_core.engine.state import network_tensors
 from reid_core.errors import CheckpointError, UsageError
 from reid_core.models._network import Network, build_network
@@ -21,7 +22,7 @@ class TrainedNetworks:
 
     Attributes:
         networks: in order.
-        identity: arch, neck, image size, class names and the like, as stored in the checkpoint.
+        identity: arch, neck, class names and the like, as stored in the checkpoint; the image size is the checkpoint's.
         config: the run's configuration, or {} for a checkpoint file that lies elsewhere.
         source: the file they came from.
         run: the folder of their run, if the file lies where a run has it.
@@ -34,15 +35,16 @@ class TrainedNetworks:
     run: Path
 
 
-def load_networks(source: Path, name: str = "last") -> TrainedNetworks:
+def load_networks(source: Path, name: str = "last", averaged: bool = False) -> TrainedNetworks:
     """Load every network of a run or checkpoint.
 
     Args:
         source: a run folder, or a ``.safetensors`` file of ours.
         name: which checkpoint of a run folder: ``last``, ``previous``, ``best``, ``phase_0``, ...
+        averaged: the moving averages of the weights instead.
 
     Raises:
-        UsageError: there is neither a run nor a checkpoint, or a run without ``best``.
+        UsageError: there is neither a run nor a checkpoint, or a run without ``best``, or without averages.
         CheckpointError: the file is damaged or is no checkpoint of a training run.
     """
     if (source / "checkpoints").is_dir():
@@ -58,19 +60,25 @@ def load_networks(source: Path, name: str = "last") -> TrainedNetworks:
         checkpoint, path, run = read_checkpoint(source), source, source.parent.parent
     else:
         raise UsageError(f"{source}: neither a run folder with checkpoints nor a checkpoint file")
-    identity = checkpoint.meta.get("identity")
-    if identity is None:
+    if checkpoint.meta.get("identity") is None:
         raise CheckpointError(f"{path}: not a checkpoint of a training run (it does not say what network it holds)")
+    identity = modern(checkpoint.meta["identity"])
+    # A run whose images grow saves networks of the size that they have just seen.
+    identity["image_size"] = checkpoint.meta.get("image_size", identity["image_size"])
     networks = []
     for k in range(identity["num_networks"]):
         network = build_network(
-            identity["arch"],
+            identity["arch"][k],
             identity["num_classes"],
             neck=identity["neck"],
             neck_dim=identity["neck_dim"],
             image_size=tuple(identity["image_size"]),
+            normalisation=identity["normalisation"],
         )
-        network.load_state_dict(network_tensors(checkpoint.tensors, k))
+        tensors = network_tensors(checkpoint.tensors, k, averaged)
+        if not tensors:
+            raise UsageError(f"{path}: it holds no average of weights; the run was trained without --ema")
+        network.load_state_dict(tensors)
         networks.append(network.to(memory_format=torch.channels_last).eval())
     return TrainedNetworks(networks, identity, _config_of(run), path, run)
 

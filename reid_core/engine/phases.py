@@ -36,6 +36,23 @@ class PhaseWalk:
         position = self.position(epoch)
         return self.phases[position].rate(epoch, epoch - self.starts[position])
 
+    def stretch(self, epoch: int) -> tuple[int, int]:
+        """First epoch, and the one after the last, of the phases around ``epoch`` that share a base rate and what is frozen.
+
+        A schedule runs over such a stretch, not over the run: another base rate or a thawed backbone is a new training.
+        """
+
+        def alike(position: int) -> bool:
+            return (self.phases[position].lr, self.phases[position].frozen) == (here.lr, here.frozen)
+
+        low = high = self.position(epoch)
+        here = self.phases[low]
+        while low > self.first and alike(low - 1):
+            low -= 1
+        while high + 1 < len(self.phases) and alike(high + 1):
+            high += 1
+        return self.starts[low], self.starts[high + 1] if high + 1 < len(self.phases) else self.epochs
+
     def close(self, epoch: int, history: Sequence[EpochSummary]) -> bool:
         """Ask the phase of ``epoch``, which has just ended, whether the next one shall begin; True if it does.
 

@@ -180,7 +180,7 @@ def pattern_labels(
         reporter.note(
             f"--pattern_from: {source} was not trained on clean labels; its second choices are used as they are"
         )
-    dataset = EvalImages(split.root, split.train, eval_transform(tuple(identity["image_size"])))
+    dataset = EvalImages(split.root, split.train, eval_transform(tuple(identity["image_size"]), **identity["view"]))
     device = choose_device(config.device, config.gpu)
     loader = eval_loader(dataset, 64, config.workers)
     tick = reporter.working("second labels")

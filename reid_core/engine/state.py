@@ -17,11 +17,13 @@ from reid_core.types import EpochSummary
 
 
 def pack(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Arrays (``net0.*``, ``opt0.*``, ``method0.*``, ``records.*``) and plain values of ``trainer``."""
+    """Arrays (``net0.*``, ``opt0.*``, ``ema0.*``, ``method0.*``, ``records.*``) and plain values of ``trainer``."""
     arrays: dict[str, NDArray[Any]] = {}
-    for k, (network, optimizer) in enumerate(zip(trainer.networks, trainer.optimizers)):
-        arrays.update({f"net{k}.{name}": _array(t) for name, t in network.state_dict().items()})
-        arrays.update({f"opt{k}.{name}": _array(t) for name, t in optimizer_tensors(optimizer).items()})
+    for k, learner in enumerate(trainer.learners):
+        arrays.update({f"net{k}.{name}": _array(t) for name, t in learner.network.state_dict().items()})
+        arrays.update({f"opt{k}.{name}": _array(t) for name, t in optimizer_tensors(learner.optimizer).items()})
+        if learner.average is not None:
+            arrays.update({f"ema{k}.{name}": _array(t) for name, t in learner.average.shadow.state_dict().items()})
     methods = []
     for p, phase in enumerate(trainer.walk.phases):
         state = phase.method.state_dict()
@@ -33,6 +35,8 @@ def pack(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         "epoch": trainer.epoch,
         "step": trainer.next_step,
         "seconds": trainer.seconds,
+        "image_size": list(trainer.image_size),
+        "learners": [learner.state_dict() for learner in trainer.learners],
         "walk": trainer.walk.state_dict(),
         "methods": methods,
         "history": [asdict(summary) for summary in trainer.history],
@@ -42,9 +46,15 @@ def pack(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 def unpack(trainer: Trainer, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
     """Put ``trainer`` where it stood when :func:`pack` was called."""
-    for k, (network, optimizer) in enumerate(zip(trainer.networks, trainer.optimizers)):
-        network.load_state_dict(network_tensors(arrays, k))
-        restore_optimizer(optimizer, _under(arrays, f"opt{k}."))
+    # First the size: position tables have the shape that the images ask for.
+    height, width = values.get("image_size", trainer.image_size)
+    trainer.resize((height, width))
+    for k, learner in enumerate(trainer.learners):
+        learner.network.load_state_dict(network_tensors(arrays, k))
+        restore_optimizer(learner.optimizer, _under(arrays, f"opt{k}."))
+        if learner.average is not None:
+            learner.average.shadow.load_state_dict(network_tensors(arrays, k, averaged=True))
+        learner.load_state_dict(values.get("learners", [{}] * (k + 1))[k])
     for p, phase in enumerate(trainer.walk.phases):
         phase.method.load_state_dict({**values["methods"][p], **_under(arrays, f"method{p}.")})
     trainer.walk.load_state_dict(values["walk"])
@@ -55,9 +65,9 @@ def unpack(trainer: Trainer, arrays: Mapping[str, NDArray[Any]], values: Mapping
     trainer.history = [_summary(entry) for entry in values["history"]]
 
 
-def network_tensors(arrays: Mapping[str, NDArray[Any]], k: int) -> dict[str, Tensor]:
-    """The state dict of network ``k``."""
-    return _under(arrays, f"net{k}.")
+def network_tensors(arrays: Mapping[str, NDArray[Any]], k: int, averaged: bool = False) -> dict[str, Tensor]:
+    """The state dict of network ``k``, or of the average of its weights; empty if there is none."""
+    return _under(arrays, f"{'ema' if averaged else 'net'}{k}.")
 
 
 def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, Tensor]:

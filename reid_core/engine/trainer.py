@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,19 +10,20 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from reid_core.data._dataset import TrainImages, train_loader
+from reid_core.data._transforms import Transform
 from reid_core.engine.evidence import collapse_warning, selected_shares, summarize
-from reid_core.engine.optim import set_rate
+from reid_core.engine.learner import Learner
 from reid_core.engine.phases import PhaseWalk
 from reid_core.engine.records import EpochRecorder, evidence
+from reid_core.engine.schedule import RateSchedule
+from reid_core.engine.sizes import ImageSizes, Size
 from reid_core.errors import Interrupted, NumericalError
 from reid_core.models._network import Network
 from reid_core.randomness import stream_seed
 from reid_core.types import Batch, EpochSummary, StepResult
-
-log = logging.getLogger(__name__)
 
 
 class Events(Protocol):
@@ -44,46 +44,62 @@ class Events(Protocol):
 
 @dataclass
 class TrainerOptions:
-    """Settings of the loop: images a batch, seed of order, augmentation and dropout, loader workers, minutes
-    between checkpoints (they are also written at the end of every phase and where the events ask), device, and whether forward passes
-    run in bfloat16 where torch's autocast deems that safe (weights, logits and losses stay float32)."""
+    """Settings of the loop.
 
-    batch_size: int
+    Attributes:
+        sizes: image size and images a batch, by epoch.
+        transform: the training transform for an image size.
+        lr: the base rate that the optimizers were built with; a phase may have another.
+        seed: of order, augmentation and dropout.
+        schedule: of the rates.
+        accumulate: batches whose gradients make one update; the last update of an epoch may have fewer.
+        workers: of the loader.
+        save_minutes: between checkpoints; they are also written at the end of every phase and where the events ask.
+        device: of everything.
+        autocast: type of the forward passes where torch deems it safe (weights, logits and losses stay float32), or None.
+    """
+
+    sizes: ImageSizes
+    transform: Callable[[Size], Transform]
+    lr: float
     seed: int
+    schedule: RateSchedule = field(default_factory=RateSchedule)
+    accumulate: int = 1
     workers: int = 0
     save_minutes: float = 5.0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    bf16: bool = False
+    autocast: torch.dtype | None = None
 
 
 class Trainer:
     """Walks the phases of a recipe over one training set.
 
     Args:
-        networks, optimizers: one each a network.
+        learners: one a network, made for images of ``options.sizes.full``.
         walk: the phases.
         dataset: training images; its labels are the given ones.
         num_classes: C.
         true_labels: (N,) for the logs alone, -1 where the identity is no class; or None.
-        measure: called after epochs in which ``measure_at(epoch)``; gives entries for the epoch's line.
+        measure: called after epochs in which ``measure_at(epoch)`` with networks and image size; gives entries for the
+            epoch's line, once for the networks and once more, under ``ema``, for the averages of their weights.
     """
 
     def __init__(
         self,
-        networks: Sequence[Network],
-        optimizers: Sequence[torch.optim.Optimizer],
+        learners: Sequence[Learner],
         walk: PhaseWalk,
         dataset: TrainImages,
         num_classes: int,
         options: TrainerOptions,
         events: Events,
-        measure: Callable[[], dict[str, Any]],
+        measure: Callable[[Sequence[Network], Size], dict[str, Any]],
         measure_at: Callable[[int], bool],
         true_labels: NDArray[np.int64] | None = None,
     ) -> None:
-        self.networks, self.optimizers, self.walk, self.dataset = list(networks), list(optimizers), walk, dataset
+        self.learners, self.walk, self.dataset = list(learners), walk, dataset
         self.num_classes, self.options, self.events = num_classes, options, events
         self.measure, self.measure_at, self.true_labels = measure, measure_at, true_labels
+        self.image_size = options.sizes.full
         self.epoch, self.next_step = walk.first_epoch, 0
         self.history: list[EpochSummary] = []
         self.recorder = EpochRecorder(len(dataset.samples))
@@ -91,6 +107,19 @@ class Trainer:
         self._saved = time.monotonic()
         for phase in walk.phases:
             phase.method.begin(dataset.labels, num_classes)
+
+    @property
+    def networks(self) -> list[Network]:
+        """In order."""
+        return [learner.network for learner in self.learners]
+
+    def resize(self, size: Size) -> None:
+        """See and measure images of another size from now on."""
+        self.dataset.transform = self.options.transform(size)
+        if size != self.image_size:
+            for learner in self.learners:
+                learner.set_image_size(size)
+            self.image_size = size
 
     def fit(self) -> None:
         """Train from where it stands to the end of the recipe.
@@ -106,29 +135,47 @@ class Trainer:
     def _train_epoch(self) -> None:
         started = time.monotonic()
         before = self.seconds
-        position = self.walk.position(self.epoch)
-        method = self.walk.phases[position].method
+        phase = self.walk.phases[self.walk.position(self.epoch)]
         if self.next_step == 0:
             self.recorder = EpochRecorder(len(self.dataset.samples))
-            method.start_epoch(self.epoch)
-        for optimizer in self.optimizers:
-            set_rate(optimizer, self.walk.rate(self.epoch))
+            phase.method.start_epoch(self.epoch)
+        self.resize(self.options.sizes.of(self.walk, self.epoch))
+        for learner in self.learners:
+            learner.prepare(phase.frozen, phase.dropout)
+        batch_size = self.options.sizes.batch(self.image_size)
         pin = self.options.device.type == "cuda"
-        loader = train_loader(
-            self.dataset, self.options.batch_size, self.epoch, self.next_step, self.options.workers, pin
-        )
+        loader = train_loader(self.dataset, batch_size, self.epoch, self.next_step, self.options.workers, pin)
         steps = self.next_step + len(loader)
+        updates = -(-steps // self.options.accumulate)
+        # A run that goes on after the last batch of an epoch makes no update in it, but the epoch's line has its rates.
+        self._set_rates(updates - 1, updates)
         for batch in loader:
-            result = self._step(batch)
+            update, part = divmod(self.next_step, self.options.accumulate)
+            last_part = part + 1 == self.options.accumulate or self.next_step + 1 == steps
+            if part == 0:
+                self._set_rates(update, updates)
+                for learner in self.learners:
+                    learner.begin()
+            # One batch an update has the weight 1, so that its gradients are the plain ones to the last bit.
+            weight = 1.0 if self.options.accumulate == 1 else len(batch.index) / batch_size
+            result = self._step(batch, weight, last_part)
             self.next_step += 1
             self.seconds = before + time.monotonic() - started
             self.events.step(
                 self.epoch, self.next_step, steps, [None if v is None else v.item() for v in result.losses]
             )
-            self._save_if_due_or_asked(last_step=self.next_step == steps)
+            if last_part:  # gradients that wait for more batches are in no checkpoint
+                self._save_if_due_or_asked(last_step=self.next_step == steps)
 
-    def _step(self, batch: Batch) -> StepResult:
-        device = self.options.device
+    def _set_rates(self, update: int, updates: int) -> None:
+        phase = self.walk.phases[self.walk.position(self.epoch)]
+        own = 1.0 if phase.lr is None else phase.lr / self.options.lr
+        factor = own * self.options.schedule.factor(self.walk, self.epoch, update, updates)
+        for learner in self.learners:
+            learner.set_rate(factor)
+
+    def _step(self, batch: Batch, weight: float, last_part: bool) -> StepResult:
+        device, kind = self.options.device, self.options.autocast
         phase = self.walk.phases[self.walk.position(self.epoch)]
         images = {
             view: tensor.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
@@ -137,55 +184,33 @@ class Trainer:
         moved = Batch(batch.index, batch.labels.to(device), batch.camids.to(device), images)
         outputs = []
         for k, network in enumerate(self.networks):
-            self._set_mode(network, dropout=phase.dropout)
             # Dropout is a function of (seed, network, epoch, step), so a resumed run has no generator to restore.
             torch.manual_seed(stream_seed(self.options.seed, "dropout", k, self.epoch, self.next_step))
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.options.bf16):
+            with torch.autocast(device.type, kind or torch.bfloat16, enabled=kind is not None):
                 output = network(images["weak"])
             outputs.append(output.float())
         result = phase.method.step(outputs, moved)
         self._check_finite(result)
-        present = [(loss, optimizer) for loss, optimizer in zip(result.losses, self.optimizers) if loss is not None]
-        for _, optimizer in present:
-            optimizer.zero_grad(set_to_none=True)
+        present = [(loss, learner) for loss, learner in zip(result.losses, self.learners) if loss is not None]
         # All gradients before any update: a loss that is worked out in chunks needs both networks as they were.
-        torch.autograd.backward([loss for loss, _ in present])
-        for _, optimizer in present:
-            if self.options.bf16:
-                self._check_gradients(optimizer)
-        for _, optimizer in present:
-            optimizer.step()
+        if present:
+            torch.autograd.backward([learner.scaled(loss, weight) for loss, learner in present])
+        if last_part:
+            for learner in self.learners:
+                learner.update(f"epoch {self.epoch}, step {self.next_step}")
         seen = {} if {"prediction", "confidence"} <= result.records.keys() else evidence(outputs)
         self.recorder.add(batch.index, {**seen, **result.records})
         return result
 
-    @staticmethod
-    def _set_mode(network: Network, dropout: bool) -> None:
-        network.train()
-        if not dropout:
-            for module in network.modules():
-                if isinstance(module, nn.modules.dropout._DropoutNd):
-                    module.eval()
-
     def _check_finite(self, result: StepResult) -> None:
         for k, loss in enumerate(result.losses):
             if loss is not None and not bool(torch.isfinite(loss)):
-                rate = self.optimizers[k].param_groups[0]["lr"]
+                rate = self.learners[k].optimizer.param_groups[0]["lr"]
                 raise NumericalError(
                     f"the loss of network {k} is {loss.item()} in epoch {self.epoch}, step {self.next_step} (learning "
                     f"rate {rate:g}); no update was made with it, and checkpoints written before are kept. Start again with a "
                     "lower --lr, or with a lower --new_layer_mult"
                 )
-
-    def _check_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """Some processors' bfloat16 convolutions give no sound gradient where the feature map is a single position."""
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
-            raise NumericalError(
-                f"a gradient is not finite in epoch {self.epoch}, step {self.next_step}, though the loss is; no update was "
-                "made with it. bfloat16 cannot train this network at this image size on this device: use --amp off, or a "
-                "larger --image_size"
-            )
 
     def _check_weights(self) -> None:
         """The last update may have broken what the next loss would show: such weights must not replace good ones."""
@@ -223,7 +248,8 @@ class Trainer:
         self.history.append(summary)
         switched = self.walk.close(epoch, self.history)
         line: dict[str, Any] = {**asdict(summary), "phase_name": phase.name}
-        line["lr"] = [group["lr"] for group in self.optimizers[0].param_groups]
+        line["image_size"] = list(self.image_size)
+        line["lr"] = [group["lr"] for group in self.learners[0].optimizer.param_groups]
         line["method"] = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
         if self.true_labels is not None:
             predicted = records["prediction"]
@@ -236,7 +262,10 @@ class Trainer:
         if not phase.uses_given_labels:
             line["warning"] = collapse_warning(self.history, self.walk.starts[position])
         if self.measure_at(epoch) or epoch + 1 == self.walk.epochs:
-            line.update(self.measure())
+            line.update(self.measure(self.networks, self.image_size))
+            shadows = [learner.average.shadow for learner in self.learners if learner.average is not None]
+            if shadows:
+                line["ema"] = self.measure(shadows, self.image_size)
         line["seconds"] = round(self.seconds, 3)
         keep = list(self.events.epoch(line, records))
         self.epoch, self.next_step, self.seconds = epoch + 1, 0, 0.0

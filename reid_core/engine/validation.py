@@ -160,9 +160,11 @@ def best_epoch(lines: Sequence[Mapping[str, Any]]) -> int | None:
     """The epoch with the highest validation mAP, or balanced accuracy where images are classified, averaged over the
     networks, the earliest of equals; None without any.
 
+    Only epochs with the last one's image size are compared: another size ranks otherwise, whatever the network has learnt.
     It is a function of ``metrics.jsonl`` alone, so a run that goes on has nothing else to remember.
     """
     measured = [line for line in lines if "validation" in line]
+    measured = [line for line in measured if line.get("image_size") == measured[-1].get("image_size")]
     if not measured:
         return None
     figure = next(name for name in CHOOSING if name in measured[0]["validation"]["networks"][0])
@@ -173,11 +175,12 @@ def best_epoch(lines: Sequence[Mapping[str, Any]]) -> int | None:
 def reported(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What ``result.json`` says of the epoch it reports: its ``evaluation`` figures, which one it is, and why."""
     best = best_epoch(lines)
-    if best is None:
-        return {**lines[-1].get("evaluation", {}), "chosen_epoch": lines[-1]["epoch"], "chosen_by": "last epoch"}
-    line = next(line for line in lines if line["epoch"] == best)
-    chosen = {"chosen_epoch": best, "chosen_by": "validation", "validation": line["validation"]}
-    return {**line.get("evaluation", {}), **chosen}
+    line = lines[-1] if best is None else next(line for line in lines if line["epoch"] == best)
+    chosen = {"chosen_epoch": line["epoch"], "chosen_by": "last epoch" if best is None else "validation"}
+    # The networks' averages are figures beside theirs, and choose nothing.
+    beside = {"ema": line["ema"].get("evaluation", {})} if "ema" in line else {}
+    found = {"validation": line["validation"]} if best is not None else {}
+    return {**line.get("evaluation", {}), **chosen, **found, **beside}
 
 
 def mend_best(run: RunFolder, last: Checkpoint) -> None:

@@ -97,9 +97,12 @@ def count_features(backbone: nn.Module, height: int, width: int) -> int:
     """Width of the pooled features, found by a pass over one blank image of the size that will be trained on."""
     training = backbone.training
     backbone.eval()
-    with torch.no_grad():
-        pooled = backbone(torch.zeros(1, 3, height, width))
-    backbone.train(training)
+    device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            pooled = backbone(torch.zeros(1, 3, height, width, device=device))
+    finally:
+        backbone.train(training)
     if pooled.ndim != 2:
         raise ValueError(f"the backbone gives {tuple(pooled.shape)} for one image, not one row of features")
     return int(pooled.shape[1])

@@ -253,3 +253,35 @@ def test_a_manifest_of_links_trains_where_that_is_allowed(tmp_path, capsys):
     assert "--allow_outside" in capsys.readouterr().err
     assert run([*argv, "--name", "a", "--allow_outside"]) == 0
     assert run(["evaluate", str(tmp_path / "a"), "--workers", "0"]) == 0
+
+
+def test_one_architecture_or_two_however_they_are_written(tmp_path):
+    assert parsed("--arch resnet18").arch == ("resnet18",)
+    assert parsed("--arch resnet18 convnext_atto --lr 1").arch == ("resnet18", "convnext_atto")
+    assert parsed("--arch resnet18 --arch convnext_atto").arch == ("resnet18", "convnext_atto")
+    (tmp_path / "a.toml").write_text('arch = "resnet18"\nweights = ["a.pth", "none"]\n')
+    config = parsed(f"--config {tmp_path / 'a.toml'}")
+    assert config.arch == ("resnet18",) and config.weights == ("a.pth", "none")
+    assert parsed("").arch == ("resnet50",) and parsed("--dataset synthetic").arch == ("resnet10t",)
+
+
+def test_adamw_and_classes_have_defaults_of_their_own_and_published_schedules_no_rates_by_layer():
+    sgd, adamw = resolve(parsed("")), resolve(parsed("--optimizer adamw --augment classes"))
+    assert (sgd.lr, sgd.new_layer_mult, sgd.backbone_mult, sgd.weight_decay) == (0.01, 10.0, 1.0, 5e-4)
+    assert (adamw.lr, adamw.new_layer_mult, adamw.backbone_mult, adamw.weight_decay) == (0.001, 1.0, 0.1, None)
+    assert (sgd.trivial_augment, sgd.random_erasing, sgd.flip) == (False, 0.0, True)
+    assert (adamw.trivial_augment, adamw.random_erasing, adamw.flip) == (True, 0.25, False)
+    bare = resolve(parsed("--augment classes --no_trivial_augment --random_erasing 0 --no_mirror"))
+    assert (bare.trivial_augment, bare.random_erasing, bare.mirror) == (False, 0.0, False)
+    assert sgd.layer_decay == "auto" and resolve(parsed("--schedule paper")).layer_decay == "off"
+    assert resolve(parsed("--schedule paper --layer_decay on")).layer_decay == "on"
+
+
+def test_a_run_from_before_goes_on_as_it_began(tmp_path):
+    """What its configuration does not name, it did not do."""
+    (tmp_path / "old").mkdir()
+    old = {"arch": "convnext_atto", "weights": "none", "weight_decay": 5e-4, "epochs": 3}
+    (tmp_path / "old" / "config.json").write_text(json.dumps({"config": old}))
+    config = parsed(f"--resume {tmp_path / 'old'}")
+    assert (config.arch, config.weights) == (("convnext_atto",), ("none",))
+    assert (config.layer_decay, config.normalisation, config.ema) == ("off", "imagenet", 0.0)

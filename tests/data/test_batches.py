@@ -114,3 +114,80 @@ def test_evaluation_order_is_the_order_of_the_samples(dataset):
     for workers in (0, 2):
         rows = torch.cat([index for index, _ in eval_loader(images, 7, workers)])
         assert rows.tolist() == list(range(40))
+
+
+def test_the_whole_augmentation_of_a_sample_is_a_function_of_seed_epoch_and_index(dataset):
+    transform = train_transform("classes", (32, 32), trivial_augment=True, random_erasing=0.5)
+    images = TrainImages(dataset.root, dataset.samples, dataset.labels, transform, seed=1)
+    torch.manual_seed(3)
+    first = [images[(0, i)][3] for i in range(12)]
+    torch.manual_seed(4)
+    backwards = [images[(0, i)][3] for i in reversed(range(12))][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(first, backwards))
+    assert sum(torch.equal(a, images[(1, i)][3]) for i, a in enumerate(first)) <= 1
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    images[(0, 0)]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_classes_crops_most_of_an_image_and_flips_unless_asked_not_to():
+    from PIL import Image
+
+    columns = Image.fromarray(np.tile(np.linspace(0, 250, 100, dtype=np.uint8), (100, 1))).convert("RGB")
+
+    def shown(**more):
+        for seed in range(200):
+            torch.manual_seed(seed)
+            tensor = train_transform("classes", (50, 50), **more)(columns)
+            yield tensor[0, 25] * 0.229 + 0.485
+
+    rows = list(shown())
+    assert 70 < sum(bool(row[0] > row[-1]) for row in rows) < 130
+    assert not any(row[0] > row[-1] for row in shown(mirror=False))
+    spans = [abs(float(row[-1] - row[0])) * 255 / 250 for row in rows]
+    # 0.7 of the area at 3:4 is 0.72 of the width, and all of it is 1; half a column is lost on either side.
+    assert 0.68 < min(spans) < 0.80 and max(spans) > 0.95
+
+
+def test_erased_rectangles_are_zero_after_normalisation_and_within_their_area():
+    from PIL import Image
+
+    image = Image.new("RGB", (40, 40), (255, 0, 0))
+    transform = train_transform("none", (64, 64), random_erasing=0.25)
+    shares = []
+    for seed in range(400):
+        torch.manual_seed(seed)
+        shares.append(float((transform(image) == 0).all(dim=0).float().mean()))
+    erased = [share for share in shares if share > 0]
+    assert 70 < len(erased) < 130
+    assert min(erased) > 0.015 and 0.15 < max(erased) < 0.21
+    torch.manual_seed(0)
+    assert not (train_transform("none", (64, 64))(image) == 0).any()
+
+
+def test_trivial_augment_is_a_switch_of_its_own():
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
+    plain = eval_transform((32, 32))(image)
+    changed = 0
+    for seed in range(50):
+        torch.manual_seed(seed)
+        changed += not torch.equal(train_transform("none", (32, 32), trivial_augment=True)(image), plain)
+        torch.manual_seed(seed)
+        assert torch.equal(train_transform("none", (32, 32))(image), plain)
+    assert changed > 30
+
+
+def test_measuring_with_a_margin_shows_the_middle_and_keeps_the_shape():
+    from PIL import Image
+
+    # 256 wide, 512 high, brightness is the row: the shorter side becomes 256, and rows 144 to 367 of 512 are shown.
+    rows = np.repeat((np.arange(512) / 2).astype(np.uint8)[:, None], 256, axis=1)
+    tensor = eval_transform((224, 224), margin=256 / 224)(Image.fromarray(rows).convert("RGB"))
+    shown = (tensor[0, :, 100] * 0.229 + 0.485) * 255
+    assert tensor.shape == (3, 224, 224)
+    assert shown[0].item() == pytest.approx(72, abs=1) and shown[-1].item() == pytest.approx(183, abs=1)
+    assert eval_transform((112, 56), margin=256 / 224)(Image.new("RGB", (50, 50))).shape == (3, 112, 56)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.engine.optim import build_optimizer, optimizer_tensors, restore_optimizer, set_rate
+from reid_core.engine.optim import OptimizerSettings, build_optimizer, optimizer_tensors, restore_optimizer, set_rate
 from reid_core.engine.records import EpochRecorder, evidence
 from reid_core.types import NetOutput
 
@@ -19,9 +19,22 @@ def slow_sgd(weight, gradients, lr, momentum, decay):
     return weight
 
 
+class TwoWeights(torch.nn.Module):
+    """A backbone and a neck of one number each."""
+
+    arch = "by hand"
+
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.neck = torch.nn.Module(), torch.nn.Module()
+        for part in (self.backbone, self.neck):
+            part.weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+
+
 def test_steps_by_hand_new_layers_faster_and_the_rate_scaled():
-    old, new = (torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64)) for _ in range(2))
-    optimizer = build_optimizer({"backbone": [old], "new": [new]}, 0.1, 10.0, 0.9, 0.01)
+    network, settings = TwoWeights(), OptimizerSettings("sgd", 0.1, 10.0, weight_decay=0.01)
+    optimizer = build_optimizer(network, settings)
+    old, new = network.backbone.weight, network.neck.weight
     set_rate(optimizer, 0.5)
     for gradient in (1.0, -0.5, 0.25):
         old.grad = torch.full_like(old, gradient)
@@ -31,7 +44,7 @@ def test_steps_by_hand_new_layers_faster_and_the_rate_scaled():
     assert new.item() == pytest.approx(slow_sgd(2.0, (1.0, -0.5, 0.25), 0.5, 0.9, 0.01), abs=1e-12)
     set_rate(optimizer, 1.0)
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 1.0]
-    other = build_optimizer({"backbone": [old], "new": [new]}, 0.1, 10.0, 0.9, 0.01)
+    other = build_optimizer(network, settings)
     restore_optimizer(other, optimizer_tensors(optimizer))
     for key, value in optimizer_tensors(optimizer).items():
         assert torch.equal(optimizer_tensors(other)[key], value)

@@ -46,7 +46,7 @@ def test_run_folder_holds_what_is_promised(finished, tiny_market):
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
     config = json.loads((folder / "config.json").read_text())
-    assert config["config"]["arch"] == "test_resnet" and config["command"] == ["test"]
+    assert config["config"]["arch"] == ["test_resnet"] * 2 and config["command"] == ["test"]
 
 
 def test_true_labels_never_reach_the_loader(finished):
@@ -363,16 +363,16 @@ def test_an_automatic_switch_is_the_run_of_the_epoch_it_takes(tiny_market, tmp_p
 def test_dropout_rests_in_core_unless_the_schedule_is_published():
     from torch import nn
 
-    from reid_core.engine.trainer import Trainer
+    from reid_core.engine.learner import set_dropout
     from reid_core.methods._plan import make_plan
     from reid_core.methods.core import recipe
 
     assert [phase.dropout for phase in recipe(make_plan("default", 9, "auto"))] == [True, False]
     assert [phase.dropout for phase in recipe(make_plan("reference", None, ""))] == [True, True]
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout(0.5))
-    Trainer._set_mode(network, dropout=False)
+    set_dropout(network.train(), active=False)
     assert [module.training for module in network] == [True, True, False]
-    Trainer._set_mode(network, dropout=True)
+    set_dropout(network.train(), active=True)
     assert all(module.training for module in network)
 
 

@@ -49,10 +49,6 @@ def test_bnneck_as_published():
 def test_the_unused_imagenet_classifier_is_gone():
     network = build_network("test_resnet", 5, image_size=(32, 32))
     assert not [name for name, _ in network.backbone.named_parameters() if name.startswith(("fc.", "head.fc"))]
-    groups = network.parameter_groups()
-    owned = {id(p) for group in groups.values() for p in group}
-    assert owned == {id(p) for p in network.parameters() if p.requires_grad}
-    assert sum(len(group) for group in groups.values()) == len(owned)
 
 
 def test_initial_weights_depend_on_seed_and_position_alone():
@@ -95,3 +91,36 @@ def test_too_many_classes_make_no_logits_before_they_are_asked_for(neck):
 def test_an_output_needs_logits_or_a_classifier():
     with pytest.raises(ValueError, match="neither logits nor a classifier"):
         NetOutput(None, torch.zeros(2, 3)).logits  # noqa: B018
+
+
+def test_images_are_normalised_as_the_architecture_wants_them():
+    pixels = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    given = ((pixels - mean) / std).float()
+    wanted = ((pixels - 0.5) / 0.5).float()  # timm's configuration of test_vit
+    network = build_network("test_vit", 3, neck="none", image_size=(32, 32), normalisation="timm").eval()
+    torch.testing.assert_close(network.normalise(given), wanted)
+    torch.testing.assert_close(network(given).embedding, network.backbone(wanted), rtol=1e-4, atol=1e-5)
+    assert not [name for name in network.state_dict() if name.startswith("normalise")]  # old checkpoints still fit
+    for arch, normalisation in (("resnet10t", "timm"), ("test_vit", "imagenet")):
+        assert build_network(arch, 3, image_size=(32, 32), normalisation=normalisation).normalise is None
+
+
+def test_swin_keeps_its_window_when_the_images_grow():
+    from reid_core.models._input import common_interpolation
+
+    network = build_network("swin_tiny_patch4_window7_224", 3, neck="none", image_size=(224, 224)).eval()
+    before = dict(network.named_parameters())
+    with torch.no_grad():
+        network.set_image_size((256, 128))
+        assert network(torch.zeros(1, 3, 256, 128)).logits.shape == (1, 3)
+    assert network.backbone.layers[0].blocks[0].window_size == (7, 7)
+    changed = {name for name, p in network.named_parameters() if p.shape != before[name].shape}
+    assert all(name.startswith("backbone.layers.3.") for name in changed)  # 8 x 4 positions are fewer than a window
+    assert common_interpolation(["swin_tiny_patch4_window7_224", "resnet10t"]) == "bicubic"
+    assert (
+        common_interpolation(["test_resnet"]) == "bilinear"
+        and common_interpolation(["test_resnet", "resnet10t"]) == "bicubic"
+    )

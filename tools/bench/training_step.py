@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from reid_core.engine.optim import build_optimizer
+from reid_core.engine.optim import OptimizerSettings, build_optimizer
 from reid_core.models._network import build_network
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     height, width = args.image_size
     network = build_network(args.arch, 86, neck="fc512", neck_dim=256, image_size=(height, width))
     network = network.to(memory_format=torch.channels_last).train()
-    optimizer = build_optimizer(network.parameter_groups(), 0.05, 1.0, 0.9, 5e-4)
+    optimizer = build_optimizer(network, OptimizerSettings(lr=0.05))
     images = torch.randn(args.batchsize, 3, height, width).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 86, (args.batchsize,))
 
