@@ -9,9 +9,9 @@ from typing import Any
 
 from _table import Row, Table, share, spread
 
-# The largest class keeps 1,000 images, the smallest 100. Resize, crop and mirror: as much as 30 epochs from scratch can use.
+# The largest class keeps 1,000 images, the smallest 100. Resize, crop and mirror: as much as 15 epochs from scratch can use.
 SETTINGS = (
-    "--dataset image_folder --imbalance exp --imbalance_factor 0.1 --schedule default --epochs 30 --switch 20 --neck none "
+    "--dataset image_folder --imbalance exp --imbalance_factor 0.1 --schedule default --epochs 15 --switch 10 --neck none "
     "--image_size 64 64 --augment reid --batchsize 32 --lr 0.05 --new_layer_mult 1 --weight_decay 5e-4 --eval_every 0"
 )
 FIRST, OTHER = "resnet10t", "fasternet_t0"
