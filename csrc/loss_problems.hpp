@@ -19,6 +19,9 @@ struct Rows {
     std::int64_t stride;
 };
 
+// Gradients of more bytes than this leave the cache before anybody reads them: they are written past it.
+constexpr std::int64_t stream_bytes = std::int64_t{1} << 24;
+
 // One number a row, `stride` apart (0: the same for all, as a mean's gradient is).
 template <class Real>
 struct Column {

@@ -17,8 +17,6 @@ namespace reid {
 
 // Classes that are worked on at a time: two networks' logits in float32 (32 KiB) stay in the cache.
 constexpr std::int64_t loss_chunk = 4096;
-// Gradients of more bytes than this leave the cache before anybody reads them: they are written past it.
-constexpr std::int64_t stream_bytes = std::int64_t{1} << 24;
 
 }  // namespace reid
 
