@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,4 +58,7 @@ def cmc_figure(result: Mapping[str, Any]) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write ``figure`` as PNG, whole or not at all."""
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))
+    with warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box; the tables beside the figures have the names.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))

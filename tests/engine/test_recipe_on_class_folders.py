@@ -13,7 +13,8 @@ from reid_core.cli._main import run
 from reid_core.cli._training_screen import TrainingScreen
 from reid_core.engine.signals import StopRequest
 from reid_core.errors import Interrupted
-from reid_core.report.figures import loss_figure
+from reid_core.report.class_figures import confusion_figure, recall_figure
+from reid_core.report.figures import loss_figure, save
 from reid_core.report.run_report import finish_run
 
 EVERYTHING = {
@@ -136,3 +137,14 @@ def test_a_phases_name_in_the_figure_of_losses_takes_no_room():
         warnings.simplefilter("error")
         figure.draw_without_rendering()
     assert figure.axes[0].get_position().width > 0.3
+
+
+@pytest.mark.parametrize("name", ["\u732b", "b\udcff", "a\nb", "$x_{", "%s{0}"])
+def test_any_name_of_a_class_can_stand_in_a_figure(name, tmp_path):
+    """A folder's name need not be UTF-8, nor in the font's alphabet: no error and no warning."""
+    body = {"networks": [{"recall": [1.0, 0.0], "confusion": [[0, 0, 1], [1, 0, 1]]}]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(confusion_figure(body["networks"][0], [name, "b"]), tmp_path / "confusion.png")
+        save(recall_figure(body, [name, "b"]), tmp_path / "recall.png")
+    assert (tmp_path / "confusion.png").stat().st_size > 0
