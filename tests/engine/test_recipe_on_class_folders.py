@@ -67,6 +67,8 @@ def test_every_part_has_its_place(everything):
             result[name] == lines[3]["evaluation"][name] and result["ema"][name] == lines[3]["ema"]["evaluation"][name]
         )
     assert (everything / "checkpoints" / "phase_0.safetensors").is_file()
+    curves = b"".join(path.read_bytes() for path in (everything / "tensorboard").iterdir())
+    assert b"ema_balanced_accuracy/1" in curves and b"validation_balanced_accuracy/1" in curves
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 2), (1, 2), (2, 4), (3, 1)])
@@ -93,6 +95,9 @@ def test_evaluate_gives_the_figures_of_the_averages(words, everything, capsys):
         found = json.loads(capsys.readouterr().out)
         assert [net["confusion"] for net in found["networks"]] == [net["confusion"] for net in wanted["networks"]]
         assert found["ensemble"]["confusion"] == wanted["ensemble"]["confusion"]
+        assert found["averaged"] is bool(ema)
+    assert run([*argv[:-1], "--ema"]) == 0
+    assert capsys.readouterr().out.startswith("averages of the weights\n")
 
 
 def test_the_table_at_the_end_has_the_averages_too(everything, capsys):
