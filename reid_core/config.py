@@ -226,7 +226,7 @@ class TrainConfig:
         "evaluation",
     )
     flip: bool | None = setting(
-        None, "measure with mirror images too (default: where training flips)", "evaluation", negatable=True
+        None, "measure with mirror images too (default: with --augment reid)", "evaluation", negatable=True
     )
     max_rank: int = setting(50, "length of the CMC", "evaluation")
 

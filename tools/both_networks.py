@@ -33,9 +33,12 @@ def main() -> None:
     trained = load_networks(args.run, args.checkpoint)
     config = TrainConfig(dataset=trained.config["dataset"], data_dir=args.data or trained.config["data_dir"])
     split = read_split(config, lambda title: lambda done, total: None)
+    if not split.query or not split.gallery:
+        parser.error(f"{split.root} has no query or no gallery: its images are not ranked")
     samples, queries = split.query + split.gallery, len(split.query)
     size = trained.identity["image_size"]
-    loader = eval_loader(EvalImages(split.root, samples, eval_transform((size[0], size[1]))), 64, 0)
+    transform = eval_transform((size[0], size[1]), **trained.identity["view"])
+    loader = eval_loader(EvalImages(split.root, samples, transform), 64, 0)
     flip = bool(trained.config.get("flip"))
     found = [predict(network, loader, torch.device("cpu"), flip).embedding for network in trained.networks]
     pids = np.array([{"distractor": -2, "junk": -1}.get(s.role, s.pid) for s in samples])
@@ -50,6 +53,9 @@ def main() -> None:
     for k, matrix in enumerate(distances):
         show(f"network {k}", matrix)
     show("mean of distances", np.mean(distances, axis=0))
+    if len({matrix.shape[1] for matrix in found}) > 1:
+        print("mean of embeddings   none: they differ in width")
+        return
     both = np.mean(found, axis=0)
     both /= np.linalg.norm(both, axis=1, keepdims=True)
     show("mean of embeddings", 1 - both[:queries] @ both[queries:].T)

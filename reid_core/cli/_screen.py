@@ -79,7 +79,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def results_table(body: Mapping[str, Any], title: str = "") -> str:
-    """The table of a measurement in percent: each network, both together, and by what they were measured.
+    """The table of a measurement in percent: each network, both together, the same of averaged weights, and by what they were
+    measured.
 
     Args:
         body: as in result.json.
@@ -121,4 +122,7 @@ def roc_table(body: Mapping[str, Any]) -> str:
 
 def _measured(body: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     found = [(f"network {k}", net) for k, net in enumerate(body["networks"])]
-    return [*found, ("both", body["ensemble"])] if body.get("ensemble") else found
+    found += [("both", body["ensemble"])] if body.get("ensemble") else []
+    if body.get("ema"):  # averages of the weights, beside them
+        found += [(f"{name}, averaged", net) for name, net in _measured(body["ema"])]
+    return found

@@ -91,6 +91,11 @@ class TrainingScreen:
             nets = line["validation"]["networks"]
             parts += [f"validation {_SHOWN[name]} {_percents(nets, name)}" for name in CHOOSING if name in nets[0]]
         say("  ".join(parts))
+        for k, count in enumerate(line["without_loss"]):
+            if count:
+                say(
+                    f"network {k} had nothing to learn from in {count} batches of epoch {line['epoch'] + 1}: no update there"
+                )
         if line.get("next_phase"):
             say(f"from the next epoch on: {line['next_phase']}")
         if line.get("warning"):

@@ -129,11 +129,13 @@ def run(args: argparse.Namespace) -> int:
         counts = trained_counts(trained.run / "labels.csv", len(names)) if split.test else None
         outcome = measure_split(networks, split, names, options, device, tick, counts, post_tick)
     body = {**outcome.to_json(), "source": str(trained.source), "dataset": split.dataset, "flip": bool(flip)}
+    body["averaged"] = bool(args.ema)
     body["post_processing"] = post.to_json()
     if args.json:
         result(json.dumps(body, indent=1))
         return 0
-    result(results_table(body, str(post)))
+    titles = ("averages of the weights" if args.ema else "", str(post))
+    result(results_table(body, ", ".join(title for title in titles if title)))
     if args.roc:
         result("\n" + roc_table(body))
     return 0

@@ -60,9 +60,7 @@ def classify(
         DataError: a test image is of a class that the networks do not know.
     """
     labels = labels_of_test(split, class_names)
-    loader = eval_loader(
-        EvalImages(split.root, split.test, options.transform()), options.batch_size, options.workers
-    )
+    loader = eval_loader(EvalImages(split.root, split.test, options.transform()), options.batch_size, options.workers)
     total, views = len(split.test) * len(networks), 2 if options.flip else 1
     results, probabilities = [], np.zeros((len(split.test), len(class_names)))
     for k, network in enumerate(networks):

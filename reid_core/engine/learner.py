@@ -26,7 +26,7 @@ class Learner:
         clip: bound of the norm of all its gradients together; 0: none.
         scaler: for forward passes in float16, else None.
         average: of its weights, or None.
-        watch: check that gradients are finite even where nothing is clipped.
+        watch: half precision without a scaler: check that gradients are finite even where nothing is clipped.
     """
 
     def __init__(
@@ -90,10 +90,14 @@ class Learner:
         if gradients and (self.clip > 0 or self.watch):
             norm = nn.utils.get_total_norm(gradients)
             if self.scaler is None and not bool(torch.isfinite(norm)):
+                advice = "Start again with a lower --lr, or with a lower --new_layer_mult"
+                if self.watch:
+                    advice = (
+                        "Half precision cannot train every network at every image size on every device: use --amp off, a "
+                        "larger --image_size, or a lower --lr"
+                    )
                 raise NumericalError(
-                    f"a gradient is not finite in {where}, though the loss is; no update was made with it. Half precision "
-                    "cannot train every network at every image size on every device: use --amp off, a larger --image_size, "
-                    "or a lower --lr"
+                    f"a gradient is not finite in {where}, though the loss is; no update was made with it. {advice}"
                 )
             if self.clip > 0:
                 nn.utils.clip_grads_with_norm_(

@@ -52,7 +52,7 @@ def load_networks(source: Path, name: str = "last", averaged: bool = False) -> T
         if name == "best" and name not in folder.names():
             raise UsageError(
                 f"{source}: there is no {folder.path(name)}: a run has a best checkpoint only if it was trained with "
-                f"--val_ids and has measured an epoch. It has: {', '.join(folder.names()) or 'none at all'}"
+                f"--val_ids or --val_images and has measured an epoch. It has: {', '.join(folder.names()) or 'none at all'}"
             )
         checkpoint, run = folder.load(name), source
         path = folder.path(checkpoint.name)

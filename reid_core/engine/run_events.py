@@ -90,6 +90,9 @@ class RunEvents:
         for k, result in enumerate(line.get("evaluation", {}).get("networks", ())):
             for name, value in curves(result).items():
                 self.writer.add_scalar(f"{name}/{k}", value, epoch)
+        for k, result in enumerate(line.get("ema", {}).get("evaluation", {}).get("networks", ())):
+            for name, value in curves(result).items():
+                self.writer.add_scalar(f"ema_{name}/{k}", value, epoch)
         for k, result in enumerate(line.get("validation", {}).get("networks", ())):
             for name in set(CHOOSING) & result.keys():
                 self.writer.add_scalar(f"validation_{name}/{k}", result[name], epoch)

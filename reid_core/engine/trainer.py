@@ -104,6 +104,7 @@ class Trainer:
         self.history: list[EpochSummary] = []
         self.recorder = EpochRecorder(len(dataset.samples))
         self.seconds = 0.0
+        self.without_loss = [0] * len(self.learners)
         self._saved = time.monotonic()
         for phase in walk.phases:
             phase.method.begin(dataset.labels, num_classes)
@@ -138,6 +139,7 @@ class Trainer:
         phase = self.walk.phases[self.walk.position(self.epoch)]
         if self.next_step == 0:
             self.recorder = EpochRecorder(len(self.dataset.samples))
+            self.without_loss = [0] * len(self.learners)
             phase.method.start_epoch(self.epoch)
         self.resize(self.options.sizes.of(self.walk, self.epoch))
         for learner in self.learners:
@@ -191,6 +193,7 @@ class Trainer:
             outputs.append(output.float())
         result = phase.method.step(outputs, moved)
         self._check_finite(result)
+        self.without_loss = [count + (loss is None) for count, loss in zip(self.without_loss, result.losses)]
         present = [(loss, learner) for loss, learner in zip(result.losses, self.learners) if loss is not None]
         # All gradients before any update: a loss that is worked out in chunks needs both networks as they were.
         if present:
@@ -249,6 +252,7 @@ class Trainer:
         switched = self.walk.close(epoch, self.history)
         line: dict[str, Any] = {**asdict(summary), "phase_name": phase.name}
         line["image_size"] = list(self.image_size)
+        line["without_loss"] = list(self.without_loss)
         line["lr"] = [group["lr"] for group in self.learners[0].optimizer.param_groups]
         line["method"] = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
         if self.true_labels is not None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reid_core.config import TrainConfig
 from reid_core.data._images import check_images, settle_bad_images
-from reid_core.data._labels import read_labels
+from reid_core.data._labels import FileLabels, read_labels
 from reid_core.data._long_tail import keep_long_tail
 from reid_core.errors import DataError
 from reid_core.plugins import load
@@ -105,6 +105,15 @@ def long_tailed(split: Split, config: TrainConfig) -> Split:
     return dataclasses.replace(split, train=tuple(split.train[i] for i in kept))
 
 
+def _by_folder(found: FileLabels, class_names: tuple[str, ...]) -> FileLabels:
+    """Words that are names of class folders as those folders' numbers: a class that no image is given to stays a class."""
+    if found.names is None or not set(found.names) <= set(class_names):
+        return found
+    number = np.array([class_names.index(name) for name in found.names], np.int64)
+    true = None if found.true is None else number[found.true]
+    return FileLabels(number[found.given], true, len(class_names), None)
+
+
 def training_labels(
     split: Split, config: TrainConfig, second_labels: SecondLabels
 ) -> tuple[NoisyLabels, tuple[str, ...]]:
@@ -120,6 +129,8 @@ def training_labels(
     true, class_names = inverse.astype(np.int64), class_names_of(split)
     if config.labels is not None:
         found = read_labels(Path(config.labels), split.train, split.train_folder)
+        if split.class_names:
+            found = _by_folder(found, class_names)
         noisy = NoisyLabels(found.given, found.true, "file", 0.0, config.noise_seed)
         # A run's own labels.csv counts identities as we do; then the classes keep the identities' names.
         ours = found.names is None and found.true is not None and np.array_equal(found.true, true)

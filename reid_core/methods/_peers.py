@@ -26,14 +26,12 @@ class Peers:
         given: the loss with given labels.
         rank_with: a small loss is one of plain cross-entropy (``plain``), or of that with the prior (``balanced``).
         min_keep: each network picks at least so many of the samples both predict alike, if there are.
-        empty: batches of the epoch without a loss, each network.
     """
 
     drop: DropRate
     given: GivenLoss = field(default_factory=GivenLoss)
     rank_with: str = "plain"
     min_keep: int = 0
-    empty: list[int] = field(default_factory=lambda: [0, 0])
     num_networks: int = 2
 
     def choose(self, outputs: Sequence[NetOutput], labels: Tensor, seen: Mapping[str, Tensor]) -> PeerSelection:
@@ -52,17 +50,15 @@ class Peers:
     def start_epoch(self, epoch: int) -> None:
         """The drop rate goes by the epochs of the phase."""
         self.drop.start_epoch()
-        self.empty = [0, 0]
 
     def end_epoch(self, records: EpochRecords) -> None:
         """Measure the drop rate, where no number was given."""
         self.drop.end_epoch(records)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the drop rate stands, and the batches without a loss."""
-        return {**self.drop.state_dict(), "empty": list(self.empty)}
+        """Where the drop rate stands."""
+        return self.drop.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.drop.load_state_dict(state)
-        self.empty = [int(count) for count in state["empty"]]

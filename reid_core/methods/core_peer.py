@@ -52,7 +52,6 @@ class CorePeer(Peers):
             easy = self.given.with_prior(rows_of(output, selected[k]), batch.labels[selected[k]])
             loss = refined.masked_scatter(selected[k], easy)
             losses.append(loss.mean() if self._teaches(selected[k], chosen.agreement) else None)
-            self.empty[k] += losses[k] is None
             rows.append(loss.detach())
         records = {
             **seen,

@@ -48,7 +48,6 @@ class Peer(Peers):
             hard = self.given.plain(rows_of(output, differ), batch.labels[differ])
             values = torch.cat([easy, hard])
             losses.append(values.mean() if len(values) else None)
-            self.empty[k] += losses[k] is None
             rows[k, picked], rows[k, differ] = easy.detach(), hard.detach()
         records = {
             **seen,

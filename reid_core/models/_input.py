@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -96,10 +97,14 @@ def set_input_size(backbone: nn.Module, size: Size, window: Size | None) -> None
     # timm would let the window grow with the image: that is another network, with other position tables.
     keeps_window = window is not None and "window_size" in inspect.signature(tell).parameters
     device = next(backbone.parameters()).device
-    if keeps_window:
-        tell(img_size=size, window_size=window)
-    else:
-        tell(img_size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of how timm calls torch when it makes tables anew: nothing a user could change
+        if keeps_window:
+            tell(img_size=size, window_size=window)
+        else:
+            tell(img_size=size)
     backbone.to(device)  # tables that were made anew
 
 

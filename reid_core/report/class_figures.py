@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from reid_core.errors import printable
+
 MOST_NAMES = 30
 """With more classes than this their names would be a smear: only numbers stand at the axes."""
 
@@ -118,5 +120,6 @@ def class_rows(
 
 
 def _short(name: str) -> str:
-    """``name`` as text that fits an axis; a dollar sign would start a formula."""
+    """``name`` as text that fits an axis and that can be drawn; a dollar sign would start a formula."""
+    name = printable(name)
     return (name if len(name) <= 18 else name[:17] + "…").replace("$", r"\$")

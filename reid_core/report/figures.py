@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def loss_figure(lines: Sequence[Mapping[str, Any]]) -> Figure:
         if line.get("next_phase"):
             for axes in (left, right):
                 axes.axvline(line["epoch"] + 0.5, color="grey", linewidth=0.8)
-            left.text(line["epoch"] + 0.7, left.get_ylim()[1] * 0.95, line["next_phase"], va="top", color="grey")
+            # At a share of the height, not at a loss: whatever lies outside the axes would take its room from them.
+            place = {"transform": left.get_xaxis_transform(), "va": "top", "clip_on": True}
+            left.text(line["epoch"] + 0.7, 0.95, line["next_phase"], color="grey", **place)
     left.set(xlabel="epoch", ylabel="loss")
     right.set(xlabel="epoch", ylabel="share of training images", ylim=(0, 1))
     left.legend()
@@ -55,4 +58,7 @@ def cmc_figure(result: Mapping[str, Any]) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write ``figure`` as PNG, whole or not at all."""
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))
+    with warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box; the tables beside the figures have the names.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))

@@ -9,7 +9,6 @@ from conftest import PROJECT, write_tiny_market
 
 from reid_core.cli import train
 from reid_core.cli._main import run, same_dashes
-from reid_core.config import TrainConfig
 from reid_core.engine.resolve import plan_of, resolve
 from reid_core.errors import UsageError
 
@@ -76,8 +75,6 @@ def test_settings_come_from_toml_and_the_command_line_wins(tmp_path):
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "tools" / "configs").glob("*.toml")), ids=lambda p: p.name)
 def test_shipped_configurations_are_valid(path):
-    if path.name == "peer_two_stage.toml" and "optimizer" not in TrainConfig.__dataclass_fields__:
-        pytest.skip("the settings of the optimization recipe are not there yet")
     resolve(parsed(f"--config {path}"))
 
 

@@ -372,3 +372,29 @@ def test_figures_show_the_figures(finished):
     assert len(curves) == 6 and [len(curve.get_ydata()) for curve in curves] == [len(lines)] * 6
     assert list(curves[1].get_ydata()) == [line["evaluation"]["balanced_accuracy"] for line in lines]
     assert list(curves[4].get_ydata()) == [line["evaluation"]["ensemble"]["accuracy"] for line in lines]
+
+
+@pytest.mark.parametrize("test", [3, 0])
+def test_words_in_a_label_file_are_the_folders_even_if_a_class_has_no_image(test, tmp_path):
+    """All elks are called ants: without a number for elk, every class's row and the test images would be in doubt."""
+    data = write_tiny_classes(tmp_path / "data", counts=(2, 2, 2, 2, 2), test=test)
+    if not test:
+        for name in NAMES:
+            (data / "test" / name).rmdir()
+        (data / "test").rmdir()
+    paths = [sample.path.removeprefix("train/") for sample in image_folder.read(data).train]
+    words = {"elk": "ant", "bee": "dog"}
+    rows = [f"{path},{words.get(path.split('/')[0], path.split('/')[0])}" for path in paths]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    settings = {**CLASSES, "epochs": 1, "noise_ratio": 0.0, "labels": str(tmp_path / "labels.csv")}
+    folder, screen = train(data, tmp_path, **settings)
+    assert screen.data.class_names == NAMES
+    assert screen.data.labels.given.tolist() == [0, 0, 3, 3, 2, 2, 3, 3, 0, 0]
+    # Words of which one is no folder are classes of their own.
+    (tmp_path / "labels.csv").write_text((tmp_path / "labels.csv").read_text().replace(",cat", ",lynx"))
+    if test:
+        with pytest.raises(DataError, match="3 of 5 test classes were not trained on: 'bee', 'cat', 'elk'"):
+            train(data, tmp_path, "other", **settings)
+    else:
+        _, screen = train(data, tmp_path, "other", **settings)
+        assert screen.data.class_names == ("ant", "dog", "lynx")

@@ -158,7 +158,7 @@ def of_rows(rows):
 )
 @pytest.mark.parametrize(("tau", "smoothing"), [(0.0, 0.0), (1.0, 0.1)])
 def test_empty_sets(rows, rate, min_keep, learnt, tau, smoothing):
-    """What was refused teaches nothing; where nothing is left there is no loss, and that is counted."""
+    """What was refused teaches nothing; where nothing is left there is no loss."""
     found = method(rate, tau, smoothing, [3, 1], min_keep=min_keep)
     pair = of_rows(rows)
     result = step(found, pair, [0] * len(rows))
@@ -170,9 +170,6 @@ def test_empty_sets(rows, rate, min_keep, learnt, tau, smoothing):
             continue
         (grad,) = torch.autograd.grad(result.losses[k], pair[k], retain_graph=True)
         assert grad.isfinite().all() and grad.abs().sum(1).nonzero().flatten().tolist() == learnt
-    assert found.state_dict()["empty"] == ([0, 0] if learnt else [1, 1])
-    found.start_epoch(9)
-    assert found.state_dict()["empty"] == [0, 0]
 
 
 def test_a_class_without_images_is_warned_of_where_its_prior_matters(caplog):

@@ -1,10 +1,13 @@
 """Networks of three families, necks as published, and initial weights that follow their seed alone."""
 
+import warnings
+
 import pytest
 import timm
 import torch
 
 from reid_core.errors import UsageError
+from reid_core.models._input import set_input_size
 from reid_core.models._network import build_network
 from reid_core.types import NetOutput
 
@@ -124,3 +127,14 @@ def test_swin_keeps_its_window_when_the_images_grow():
         common_interpolation(["test_resnet"]) == "bilinear"
         and common_interpolation(["test_resnet", "resnet10t"]) == "bicubic"
     )
+
+
+def test_what_timm_warns_of_while_tables_are_made_anew_is_not_shown(recwarn):
+    class Told(torch.nn.Linear):
+        def set_input_size(self, img_size):
+            warnings.warn("a matter between timm and torch", stacklevel=1)
+            self.told = img_size
+
+    backbone = Told(2, 2)
+    set_input_size(backbone, (32, 16), None)
+    assert backbone.told == (32, 16) and not recwarn.list
