@@ -48,6 +48,14 @@ def test_impossible_classes(name, dtype):
     assert_within_the_bars(name, a, b)
 
 
+@pytest.mark.parametrize("name", AS_DEFINED)
+def test_impossible_chunks_beside_very_low_logits(name):
+    """A chunk without a possible class has no largest logit; 0 in its place is far above the others."""
+    a, b = random_logits(4, 9000)
+    a[:, :4096] = b[:, :4096] = -INF
+    assert_within_the_bars(name, a - 500, b - 500)
+
+
 def test_where_float32_has_no_smaller_number():
     """e^-103 is the last denormal number: a peer that believes in a class that much makes the loss infinite."""
     logits = torch.tensor([[0.0, -INF]])

@@ -118,6 +118,12 @@ def test_backward_twice_gives_twice_the_gradient():
         losses[k].mean().backward(retain_graph=True)
     for network, expected in zip(logits, alone(logits, [torch.full((5,), 0.2)] * 2)):
         torch.testing.assert_close(network.grad, 3 * expected)
+    for network in logits:
+        network.grad = None
+    losses = co_refine_pair_loss(*logits, *WEIGHTS, backend="native")
+    for _ in range(2):  # the ready gradient is multiplied where it lies: once
+        losses[0].sum().backward(retain_graph=True)
+    torch.testing.assert_close(logits[0].grad, 2 * alone(logits, [torch.ones(5)] * 2)[0])
 
 
 def test_a_gradient_that_was_changed_since_is_not_trusted():
