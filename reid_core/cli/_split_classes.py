@@ -17,10 +17,10 @@ import json
 from pathlib import Path
 
 from reid_core.cli import _screen
+from reid_core.cli._splitting import add_splitting_flags, gone_on, take_back
 from reid_core.errors import UsageError
 from reid_core.prepare._place import MODES
-from reid_core.prepare._transfer import resume, transfer
-from reid_core.prepare._undo import undo
+from reid_core.prepare._transfer import transfer
 from reid_core.prepare.split_classes import ClassSplitPlan, plan_classes
 
 SMALLEST = 5
@@ -40,16 +40,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mode", default="copy", choices=MODES, help="how images get to OUT (copy)")
     parser.add_argument("--allow_outside", action="store_true", help="take images to which a link leads out of SRC")
-    parser.add_argument("--dry_run", action="store_true", help="show the plan and stop")
-    parser.add_argument("--undo", action="store_true", help="take an earlier split of OUT back")
-    parser.add_argument("--yes", action="store_true", help="move without asking")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    add_splitting_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Plan, show, place, check."""
     if args.undo:
-        return _undo(args)
+        return take_back(args)
     if args.out is None:
         raise UsageError("where to? Give a second path, OUT: a new folder.")
     options: dict[str, str | int] = {
@@ -57,12 +54,8 @@ def run(args: argparse.Namespace) -> int:
         "seed": args.seed,
         "min_per_class": args.min_per_class,
     }
-    if not args.dry_run:
-        with _screen.progress("going on") as tick:
-            gone_on = resume(args.out, args.src, args.mode, options, tick)
-        if gone_on:
-            _screen.say(f"{args.out} is complete now: {gone_on} images, all checked.")
-            return 0
+    if not args.dry_run and gone_on(args, options):
+        return 0
     plan = plan_classes(args.src, args.val, args.seed, args.min_per_class)
     _show(plan, args)
     if args.dry_run:
@@ -105,13 +98,3 @@ def _show(plan: ClassSplitPlan, args: argparse.Namespace) -> None:
     if plan.others:
         shown = ", ".join(plan.others[:20]) + (" and more" if len(plan.others) > 20 else "")
         _screen.say(f"{len(plan.others)} files are no images and stay where they are: {shown}")
-
-
-def _undo(args: argparse.Namespace) -> int:
-    out = args.out or args.src
-    if args.dry_run:
-        raise UsageError("--undo has no --dry_run; it removes only what has its source still, and moves back the rest.")
-    with _screen.progress("taking back") as tick:
-        count = undo(out, tick)
-    _screen.say(f"{count} images were taken back.")
-    return 0

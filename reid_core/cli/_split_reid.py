@@ -19,10 +19,10 @@ from pathlib import Path
 
 from reid_core.cli import _screen
 from reid_core.cli._data import add_data_flags, open_data
+from reid_core.cli._splitting import add_splitting_flags, gone_on, take_back
 from reid_core.errors import UsageError
 from reid_core.prepare._place import MODES
-from reid_core.prepare._transfer import resume, transfer
-from reid_core.prepare._undo import undo
+from reid_core.prepare._transfer import transfer
 from reid_core.prepare.split_reid import SplitPlan, plan_split, write_manifest
 
 
@@ -45,27 +45,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how images get to OUT (copy); manifest writes only a list. Links to SRC need --allow_outside to be read "
         "by the manifest",
     )
-    parser.add_argument("--dry_run", action="store_true", help="show the plan and stop")
-    parser.add_argument("--undo", action="store_true", help="take an earlier split of OUT back")
-    parser.add_argument("--yes", action="store_true", help="move without asking")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    add_splitting_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Plan, show, place, check."""
     if args.undo:
-        return _undo(args)
+        return take_back(args)
     if args.out is None:
         raise UsageError("where to? Give a second path, OUT: a new folder, or a new .csv file with --mode manifest.")
     options: dict[str, str | int] = {"test_ids": args.test_ids, "seed": args.seed}
     if args.queries_per_id is not None:
         options["queries_per_id"] = args.queries_per_id
-    if not args.dry_run and args.mode in MODES:
-        with _screen.progress("going on") as tick:
-            gone_on = resume(args.out, args.src, args.mode, options, tick)
-        if gone_on:
-            _screen.say(f"{args.out} is complete now: {gone_on} images, all checked.")
-            return 0
+    if not args.dry_run and args.mode in MODES and gone_on(args, options):
+        return 0
     split = open_data(args.src, args)
     plan = plan_split(split, args.test_ids, args.seed, args.queries_per_id or 1)
     if args.queries_per_id is not None and plan.protocol != "any-camera":
@@ -99,13 +92,3 @@ def _show(plan: SplitPlan, args: argparse.Namespace) -> None:
     _screen.result(_screen.table(("split", "images", "identities"), [(n, *counts[n]) for n in counts]))
     kind = "with cameras" if plan.protocol == "market1501" else "without cameras (--protocol any-camera)"
     _screen.say(f"{kind}, seed {args.seed}; for example {plan.items[0].source} -> {plan.items[0].target}")
-
-
-def _undo(args: argparse.Namespace) -> int:
-    out = args.out or args.src
-    if args.dry_run:
-        raise UsageError("--undo has no --dry_run; it removes only what has its source still, and moves back the rest.")
-    with _screen.progress("taking back") as tick:
-        count = undo(out, tick)
-    _screen.say(f"{count} images were taken back.")
-    return 0
