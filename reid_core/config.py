@@ -106,6 +106,9 @@ class TrainConfig:
     refused_weight: float = setting(
         1.0, "core_peer: weight of the hard term where both networks refuse the given label", "method"
     )
+    differ_weight: float = setting(
+        0.0, "core_peer: weight of the given label where the networks differ; 1 suits long tails", "method"
+    )
     confidence_from: str = setting(
         "base", "SELF: loss that the confidence is made of", "method", choices=("base", "combined")
     )

@@ -26,10 +26,10 @@ class CorePeer(Peers):
     |---|---|---|
     | the same | yes | cross-entropy with the given label, with prior and smoothing |
     | the same | no | ``refused_weight`` x cross-entropy with j's prediction + ``soft_weight`` x cross-entropy with j's distribution |
-    | not the same | | ``soft_weight`` x cross-entropy with j's distribution |
+    | not the same | | ``differ_weight`` x cross-entropy with the given label + ``soft_weight`` x cross-entropy with j's distribution |
 
     Attributes:
-        soft_weight, refused_weight: as above.
+        soft_weight, refused_weight, differ_weight: as above.
 
     Reference:
         a combination of this package. Z. Sun et al., "Webly Supervised Fine-Grained Recognition: Benchmark Datasets and
@@ -39,6 +39,7 @@ class CorePeer(Peers):
 
     soft_weight: float = 1.0
     refused_weight: float = 1.0
+    differ_weight: float = 0.0
 
     def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
         """Both losses; ``selected`` says whose given label each network learnt, ``refined_label`` what it learnt."""
@@ -46,19 +47,23 @@ class CorePeer(Peers):
         chosen = self.choose(outputs, batch.labels, seen)
         selected = chosen.picks.flip(0)
         pair = co_refine_pair(outputs, self.soft_weight, self.refused_weight, 0.0)
+        differ = ~chosen.agreement if self.differ_weight else torch.zeros_like(chosen.agreement)
         losses: list[Tensor | None] = []
         rows = []
         for k, (output, refined) in enumerate(zip(outputs, pair)):
             easy = self.given.with_prior(rows_of(output, selected[k]), batch.labels[selected[k]])
             loss = refined.masked_scatter(selected[k], easy)
+            if self.differ_weight:
+                hard = self.given.plain(rows_of(output, differ), batch.labels[differ])
+                loss = loss + self.differ_weight * torch.zeros_like(loss).masked_scatter(differ, hard)
             losses.append(loss.mean() if self._teaches(selected[k], chosen.agreement) else None)
             rows.append(loss.detach())
         records = {
             **seen,
             "loss": torch.stack(rows),
-            "selected": selected,
+            "selected": selected | differ,
             "agreement": chosen.agreement,
-            "refined_label": torch.where(selected, batch.labels, seen["prediction"].flip(0)),
+            "refined_label": torch.where(selected | differ, batch.labels, seen["prediction"].flip(0)),
         }
         return StepResult(losses, records)
 
@@ -66,6 +71,8 @@ class CorePeer(Peers):
         """Whether any sample has a term: an optimizer that steps without one still decays the weights."""
         if self.soft_weight:
             return len(selected) > 0
+        if self.differ_weight and not bool(agreement.all()):
+            return True
         return bool(selected.any()) or (bool(self.refused_weight) and bool(agreement.any()))
 
 
@@ -79,6 +86,7 @@ def recipe(
     min_keep: int = 0,
     soft_weight: float = 1.0,
     refused_weight: float = 1.0,
+    differ_weight: float = 0.0,
     confidence_from: str = "base",
 ) -> list[Phase]:
     """SELF on both networks until CORE's switch, then both together.
@@ -89,6 +97,12 @@ def recipe(
     first, second = core.recipe(plan, confidence_from=confidence_from)
     drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto")
     method = CorePeer(
-        drop, GivenLoss(tau, smoothing), rank_with, min_keep, soft_weight=soft_weight, refused_weight=refused_weight
+        drop,
+        GivenLoss(tau, smoothing),
+        rank_with,
+        min_keep,
+        soft_weight=soft_weight,
+        refused_weight=refused_weight,
+        differ_weight=differ_weight,
     )
     return [first, dataclasses.replace(second, name="core_peer", method=method, uses_given_labels=True)]

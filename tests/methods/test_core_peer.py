@@ -8,7 +8,7 @@ import torch
 from peer_help import fixed, random_pair, step
 from torch.nn import functional
 
-from reid_core.methods import core, core_peer
+from reid_core.methods import core, core_peer, peer
 from reid_core.methods._given_loss import GivenLoss
 from reid_core.methods._plan import make_plan
 
@@ -22,10 +22,11 @@ def method(rate=0.25, tau=0.0, smoothing=0.0, counts=None, **more):
 
 @pytest.mark.parametrize(("soft", "refused"), [(1.0, 1.0), (0.25, 0.5), (1.0, 0.0), (0.0, 1.0)])
 @pytest.mark.parametrize(("tau", "smoothing"), [(0.0, 0.0), (1.0, 0.1)])
-def test_the_table_in_loops(soft, refused, tau, smoothing):
+@pytest.mark.parametrize("differ", [0.0, 0.6])
+def test_the_table_in_loops(soft, refused, tau, smoothing, differ):
     counts, rate = [40, 3, 9, 1], 0.4
     pair, labels = random_pair(seed=2)
-    found = method(rate, tau, smoothing, counts, soft_weight=soft, refused_weight=refused)
+    found = method(rate, tau, smoothing, counts, soft_weight=soft, refused_weight=refused, differ_weight=differ)
     result = step(found, pair, labels)
     log_p = [[[z - math.log(sum(math.exp(v) for v in row)) for z in row] for row in logits.tolist()] for logits in pair]
     guesses = [[row.index(max(row)) for row in rows] for rows in log_p]
@@ -45,9 +46,24 @@ def test_the_table_in_loops(soft, refused, tau, smoothing):
             else:
                 total += soft * -sum(math.exp(p) * q for p, q in zip(log_p[j][i], log_p[k][i]))
                 total += refused * -log_p[k][i][guesses[j][i]] if i in agreed else 0.0
+            if i not in agreed and differ:
+                plain = (1 - smoothing) * -log_p[k][i][labels[i]] + smoothing * -sum(log_p[k][i]) / len(counts)
+                total += differ * plain
+                taught = labels[i].item()
             assert result.records["refined_label"][k, i] == taught
-            assert result.records["selected"][k, i] == (i in picks)
+            assert result.records["selected"][k, i] == (i in picks or (i not in agreed and differ > 0))
         assert result.losses[k].item() == pytest.approx(total / len(labels), rel=1e-5)
+
+
+def test_given_labels_where_they_differ_and_nothing_else_refused_is_peer_learning():
+    """But for the mean, which is over the whole batch here."""
+    pair, labels = random_pair()
+    found = step(method(0.25, soft_weight=0.0, refused_weight=0.0, differ_weight=1.0), pair, labels)
+    expected = step(peer.Peer(fixed(0.25), GivenLoss()), pair, labels)
+    for k in (0, 1):
+        learnt = int(expected.records["selected"][k].sum())
+        assert torch.equal(found.records["selected"][k], expected.records["selected"][k])
+        assert found.losses[k].item() == pytest.approx(expected.losses[k].item() * learnt / len(labels), rel=1e-6)
 
 
 def test_nothing_picked_is_selective_core_to_the_last_bit():
@@ -102,11 +118,20 @@ def test_recipe_and_its_settings():
     first, second = core_peer.recipe(PLAN)
     assert (first.name, second.name, first.epochs, second.epochs) == ("self_refine", "core_peer", 8, 4)
     assert second.method.drop.final is None and second.uses_given_labels and not second.dropout
-    asked = {"soft_weight": 0.5, "refused_weight": 0.2, "drop_rate": "0.3", "tau": 1.0, "smoothing": 0.1, "min_keep": 1}
+    asked = {
+        "soft_weight": 0.5,
+        "refused_weight": 0.2,
+        "differ_weight": 0.3,
+        "drop_rate": "0.3",
+        "tau": 1.0,
+        "smoothing": 0.1,
+        "min_keep": 1,
+    }
     first, second = core_peer.recipe(
         make_plan("default", 12, "auto"), **asked, rank_with="balanced", confidence_from="combined"
     )
     found = second.method
+    assert found.differ_weight == 0.3
     assert first.end_when is not None and first.method.confidence_from == "combined"
     assert (found.soft_weight, found.refused_weight, found.drop.final, found.drop.ramp) == (0.5, 0.2, 0.3, 10)
     assert (found.given.tau, found.given.smoothing, found.min_keep, found.rank_with) == (1.0, 0.1, 1, "balanced")
