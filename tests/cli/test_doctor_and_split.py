@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupted import interrupted_at_file
 from PIL import Image
 
 from reid_core.cli._main import run
@@ -104,19 +105,10 @@ def test_move_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert len(list(src.rglob("*.jpg"))) == 24
 
 
-def test_going_on(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_going_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src, out = crops(tmp_path / "crops"), tmp_path / "data"
     words = ["split", "reid", str(src), str(out), "--mode", "move", "--yes", "--seed", "3"]
-    real, left = os.unlink, [9]
-
-    def interrupted(*a: object, **k: object) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        real(*a, **k)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", interrupted)
+    with interrupted_at_file(9):
         assert run(words) == 130
     assert run([*words[:-1], "4"]) == 2
     assert "repeat that command" in capsys.readouterr().err

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupted import interrupted_at_file
 from PIL import Image
 
 from reid_core.cli._main import run
@@ -88,21 +88,10 @@ def test_move_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert list(src.rglob("*.jpg")) == []
 
 
-def test_the_same_command_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_command_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src, out = photos(tmp_path / "photos", cat=10, dog=4), tmp_path / "data"
     words = ["split", "classes", str(src), str(out), "--mode", "move", "--yes", "--val", "0.2"]
-    real, left = os.unlink, [6]
-
-    def interrupted(*a: object, **k: object) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        real(*a, **k)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", interrupted)
+    with interrupted_at_file(6):
         assert run(words) == 130
     assert run([*words[:-1], "0.3"]) == 2
     assert "repeat that command" in capsys.readouterr().err

@@ -6,18 +6,14 @@ import errno
 import json
 import math
 import os
-import random
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed_moves import images, kill_while_moving, tree
 
 from reid_core.data import image_folder
 from reid_core.errors import DataError, UsageError
@@ -37,14 +33,6 @@ def photos(root: Path, counts: dict[str, int]) -> Path:
         for i in range(count):
             (root / name / f"{i:03d}.jpg").write_bytes(f"{name} {i}".encode())
     return root
-
-
-def contents(*roots: Path) -> list[bytes]:
-    return sorted(path.read_bytes() for root in roots for path in root.rglob("*.jpg"))
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +137,7 @@ def test_a_forged_kind_is_refused(tmp_path: Path) -> None:
         (out / ".split.json").write_text(json.dumps({**state, "kind": kind}))
         with pytest.raises(DataError, match="cannot be read"):
             undo(out)
-    assert len(contents(out)) == 12
+    assert len(images(out)) == 12
 
 
 def test_where_the_classes_are(tmp_path: Path) -> None:
@@ -229,11 +217,11 @@ def test_another_file_system_that_runs_full_loses_nothing(
             patch.setattr(os, "link", no_links)
             with pytest.raises(OSError, match="No space left"):
                 transfer(root, plan.items, out, "move", OPTIONS, kind="classes")
-            assert sorted(contents(root) + contents(out)) == sorted(before.values())
-            assert len(contents(out)) == 7 and not list(out.rglob("*.part"))
+            assert sorted(images(root) + images(out)) == sorted(before.values())
+            assert len(images(out)) == 7 and not list(out.rglob("*.part"))
         if then == "go on":
             assert resume(out, root, "move", OPTIONS) == 16
-            assert contents(out) == sorted(before.values()) and contents(root) == []
+            assert images(out) == sorted(before.values()) and images(root) == []
             assert (out / "split_manifest.csv").is_file() and (out / "classes.txt").is_file()
         undo(out)
         assert tree(root) == before and not out.exists()
@@ -255,32 +243,5 @@ if not resume(out, root, "move", options):
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("other_disk", [False, True])
 def test_killed_while_moving(other_disk: bool, tmp_path: Path, elsewhere: Path) -> None:
-    """SIGKILL at any moment, ten times: no image is lost or changed; at the end it is complete, and undo restores all."""
     root = photos(tmp_path / "photos", {f"class {c}": 12 for c in range(25)})
-    out = (elsewhere if other_disk else tmp_path) / "data"
-    before, rng, while_working = tree(root), random.Random(5), 0
-    for trial in range(10):
-        child = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(root), str(out)], cwd=PROJECT, stdout=subprocess.PIPE
-        )
-        assert child.stdout is not None
-        child.stdout.readline()
-        while trial % 4 and not (out / ".split_journal.csv").exists() and child.poll() is None:
-            time.sleep(0.0005)
-        time.sleep(rng.uniform(0, 0.04))
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
-        while_working += child.returncode == -signal.SIGKILL and (out / ".split_journal.csv").exists()
-        assert sorted(set(contents(root, out))) == sorted(before.values()), trial
-        if (out / ".split.json").exists() and not (out / ".split_journal.csv").exists():  # just begun, or finished
-            undo(out)
-            assert tree(root) == before, trial
-    if (out / ".split_journal.csv").exists():
-        assert resume(out, root, "move", OPTIONS) == 300
-    else:
-        transfer(root, plan_classes(root, 0.25).items, out, "move", OPTIONS, kind="classes")
-    assert contents(out) == sorted(before.values()) and contents(root) == []
-    assert len((out / "classes.txt").read_text().splitlines()) == 25
-    undo(out)
-    assert tree(root) == before and not out.exists()
-    assert while_working >= 3
+    kill_while_moving(KILLED, root, (elsewhere if other_disk else tmp_path) / "data", 12)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from killed_moves import images, kill_while_moving, tree
 
 from reid_core.data import manifest, pid_folders
 from reid_core.errors import DataError, UsageError
@@ -37,14 +33,6 @@ def source(tmp_path: Path, ids: int = 4, images: int = 4) -> Path:
     return root
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
-
-
-def images(*roots: Path) -> list[bytes]:
-    return sorted(p.read_bytes() for root in roots for p in root.rglob("*.jpg"))
-
-
 def planned(root: Path) -> SplitPlan:
     return plan_split(pid_folders.read(root))
 
@@ -52,7 +40,7 @@ def planned(root: Path) -> SplitPlan:
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "symlink", "move"])
 def test_round_trip(mode: str, tmp_path: Path) -> None:
     root, out = source(tmp_path), tmp_path / "new" / "data"
-    before, plan = contents(root), planned(root)
+    before, plan = tree(root), planned(root)
     ticks: list[tuple[int, int]] = []
     transfer(root, plan.items, out, mode, OPTIONS, lambda done, total: ticks.append((done, total)))
     assert ticks[-1] == (16, 16)
@@ -61,7 +49,7 @@ def test_round_trip(mode: str, tmp_path: Path) -> None:
     for item in plan.items:
         assert (out / item.target).read_bytes() == before[item.source]
         assert (out / item.target).is_symlink() == (mode == "symlink")
-    assert contents(root) == ({"notes.txt": b"keep me"} if mode == "move" else before)
+    assert tree(root) == ({"notes.txt": b"keep me"} if mode == "move" else before)
     if mode == "hardlink":
         assert all(os.path.samefile(root / i.source, out / i.target) for i in plan.items)
     folders = pid_folders.read(out)  # the other reader takes it as well, with the same people
@@ -69,7 +57,7 @@ def test_round_trip(mode: str, tmp_path: Path) -> None:
     assert [s.camid for s in folders.train] == [s.camid for s in split.train]
     assert sorted(p.name for p in out.iterdir()) == [".split.json", "gallery", "manifest.csv", "query", "train"]
     assert undo(out) == 16
-    assert contents(root) == before
+    assert tree(root) == before
     assert not out.exists()
 
 
@@ -78,7 +66,7 @@ def test_undo_keeps_what_is_not_ours(tmp_path: Path) -> None:
     transfer(root, planned(root).items, out)
     (out / "train" / "my notes.txt").write_text("mine")
     undo(out)
-    assert contents(out) == {"train/my notes.txt": b"mine"}
+    assert tree(out) == {"train/my notes.txt": b"mine"}
 
 
 def test_undo_keeps_a_copy_that_is_the_last_or_was_changed(tmp_path: Path) -> None:
@@ -133,10 +121,10 @@ def test_undo_by_a_forged_manifest_reaches_nothing_outside(tmp_path: Path) -> No
 
 def test_refused_before_anything_is_touched(tmp_path: Path) -> None:
     root = source(tmp_path)
-    plan, before = planned(root), contents(tmp_path)
+    plan, before = planned(root), tree(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("")
-    before = contents(tmp_path)
+    before = tree(tmp_path)
     for out, message in (
         (tmp_path / "full", "is not an empty folder"),
         (tmp_path / "full" / "a.txt", "is not an empty folder"),
@@ -148,7 +136,7 @@ def test_refused_before_anything_is_touched(tmp_path: Path) -> None:
             transfer(root, plan.items, out)
     with pytest.raises(UsageError, match="--mode is one of"):
         transfer(root, plan.items, tmp_path / "new", "teleport")
-    assert contents(tmp_path) == before
+    assert tree(tmp_path) == before
     assert not (tmp_path / "new").exists()
 
 
@@ -211,7 +199,7 @@ def test_stopped_at_every_step_of_a_move(
     while not finished:
         step += 1
         root, out = source(tmp_path / str(step), ids=3, images=2), tmp_path / str(step) / "data"
-        before, plan, left = contents(root), plan_split(pid_folders.read(root), "1"), [step]
+        before, plan, left = tree(root), plan_split(pid_folders.read(root), "1"), [step]
         with monkeypatch.context() as patch:
             for name, real in calls.items():
 
@@ -238,7 +226,7 @@ def test_stopped_at_every_step_of_a_move(
             assert list(out.rglob("*.part")) == []
         if (out / ".split.json").exists():
             undo(out)
-        assert contents(root) == before, step
+        assert tree(root) == before, step
         assert not out.exists() or not any(out.iterdir())
     assert step > 20
 
@@ -256,47 +244,15 @@ if not resume(out, root, "move", {"seed": 1}):
 """
 
 
-def kill_trials(tmp_path: Path, kills: int) -> None:
-    """SIGKILL while it moves, again and again; at the end it is complete, and after undo all is as before."""
-    root, out = source(tmp_path, ids=40, images=10), tmp_path / "data"
-    before, rng = contents(root), random.Random(kills)
-    wanted = sorted(b for n, b in before.items() if n.endswith(".jpg"))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
-    while_working = 0
-    for trial in range(kills):
-        child = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(root), str(out)], env=environment, stdout=subprocess.PIPE
-        )
-        assert child.stdout is not None
-        child.stdout.readline()
-        # Most of the time to the first image is spent on flushing the journal.
-        while trial % 4 and not (out / ".split_journal.csv").exists() and child.poll() is None:
-            time.sleep(0.0005)
-        time.sleep(rng.uniform(0, 0.05))
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
-        while_working += child.returncode == -signal.SIGKILL and (out / ".split_journal.csv").exists()
-        assert sorted(set(images(root, out))) == wanted, trial
-        if (out / ".split.json").exists() and not (out / ".split_journal.csv").exists():  # just begun, or finished
-            undo(out)
-            assert contents(root) == before, trial
-    if (out / ".split_journal.csv").exists():
-        resume(out, root, "move", OPTIONS)
-        assert images(out) == wanted
-        undo(out)
-    assert contents(root) == before
-    assert while_working >= kills // 4
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_killed_while_moving(tmp_path: Path) -> None:
-    kill_trials(tmp_path, 12)
+    kill_while_moving(KILLED, source(tmp_path, ids=40, images=10), tmp_path / "data", 12)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_killed_two_hundred_times(tmp_path: Path) -> None:
-    kill_trials(tmp_path, 200)
+    kill_while_moving(KILLED, source(tmp_path, ids=40, images=10), tmp_path / "data", 200)
 
 
 def test_going_on_must_be_the_same_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import PROJECT
+from PIL import Image
 
-from reid_core.config import TrainConfig, read_toml
-from reid_core.plugins import names
+from reid_core.config import read_toml
+from reid_core.data import image_folder
 
 SCRIPT = PROJECT / "tools" / "run_training.sh"
 CONFIG = PROJECT / "tools" / "configs" / "peer_two_stage.toml"
@@ -136,29 +138,18 @@ def test_the_variables_its_users_know_stand_at_the_top():
 
 
 def test_the_configuration_has_no_unknown_setting():
-    if not {"optimizer", "lr_schedule", "ema"} <= set(TrainConfig.__dataclass_fields__):
-        pytest.skip("the settings of the optimization recipe are not there yet")
     found = read_toml(CONFIG)
     assert (found["method"], found["stage1_epochs"], found["epochs"]) == ("peer", 20, 100)
     assert (found["stage1_lr"], found["lr"], found["ema"], len(found["arch"])) == (1e-3, 1e-4, 0.9999, 2)
 
 
 def test_class_folders_have_the_prior_and_smoothing_of_long_tails():
-    if "image_folder" not in names("reid_core.data"):
-        pytest.skip("class folders are not there yet")
-    from reid_core.data import image_folder
-
     defaults = image_folder.TRAIN_DEFAULTS
     assert (defaults["tau"], defaults["smoothing"]) == (1.0, 0.1)
 
 
 def test_a_real_run_of_both_stages(tmp_path):
     """Tiny networks and images; it shows that the flags of the script are flags of the command."""
-    if "image_folder" not in names("reid_core.data") or "optimizer" not in TrainConfig.__dataclass_fields__:
-        pytest.skip("class folders and the optimization recipe are not there yet")
-    import numpy as np
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     for part, count in (("train", 8), ("test", 2)):
         for c in range(3):
