@@ -193,22 +193,28 @@ void write_gradients(const CoRefineGradients<Real>& problem, std::int64_t row, s
         const double below = static_cast<double>(part.reference[k]) - static_cast<double>(all.reference[k]);
         probability[k] = nothing ? 0 : std::exp(below - statistics[k][1]);
     }
-    CoRefineFactors<Wide> factors[2] = {};
+    CoRefineFactors<Wide> factors[2];
     GradientBuffer<Real> buffers[2];
     const Wide* powers[2];
     Real* out[2];
     Wide* wide[2];
     for (int k = 0; k < 2; ++k) {
-        factors[k].own = static_cast<Wide>(problem.grad * (weight + problem.soft_weight) * probability[k]);
-        factors[k].peer = static_cast<Wide>(problem.grad * problem.soft_weight * probability[1 - k]);
+        factors[k] = {
+            part.reference[k],
+            part.reference[1 - k],
+            static_cast<Wide>(problem.grad * (weight + problem.soft_weight) * probability[k]),
+            static_cast<Wide>(problem.grad * problem.soft_weight * probability[1 - k]),
+            static_cast<std::int64_t>(statistics[1 - k][2]),
+            static_cast<Wide>(problem.grad * weight),
+        };
         powers[k] = room.powers[k].data() + start;
         out[k] = problem.gradients[k] + row * problem.classes + start;
         wide[k] = buffers[k].of(out[k]);
     }
     write_gradients(powers, size, factors, wide, problem.streamed, isa);
     for (int k = 0; k < 2; ++k) {
-        const std::int64_t taught = static_cast<std::int64_t>(statistics[1 - k][2]) - start;
-        if (0 <= taught && taught < size) wide[k][taught] -= static_cast<Wide>(problem.grad * weight);
+        const std::int64_t taught = factors[k].taught - start;
+        if (0 <= taught && taught < size) wide[k][taught] -= factors[k].hard;
         buffers[k].store(out[k], size, isa);
     }
 }

@@ -1,7 +1,9 @@
 // Arguments of the co_refine ops, for every device.
 #pragma once
 
+#include <limits>
 #include <tuple>
+#include <type_traits>
 
 #include "loss_op.hpp"
 

@@ -36,6 +36,13 @@ inline void prefetch([[maybe_unused]] const void* address) {
 #endif
 }
 
+// What this thread has written past the cache is seen by others from here on.
+inline void finish_streams() {
+#if defined(REID_HAS_AVX)
+    _mm_sfence();
+#endif
+}
+
 // plain: one number at a time, for any compiler. vector128: what every processor of the architecture has, SSE2 on
 // x86-64 and NEON on ARM.
 enum class Isa : std::int32_t { plain = 0, vector128 = 1, avx2 = 2, avx512 = 3 };

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <tuple>
+#include <type_traits>
 
 #include "co_refine.hpp"
 #include "co_refine_op.hpp"
@@ -51,6 +52,7 @@ std::tuple<Tensor, Tensor, Tensor> co_refine_pair_means(Tensor a, Tensor b, Tens
         reid::visit_rows(problem.rows, problem.classes, [&](std::int64_t begin, std::int64_t end) {
             reid::CoRefineRow<Wide> room(problem.classes);
             for (std::int64_t row = begin; row < end; ++row) reid::solve_row(problem, row, room, isa);
+            if (problem.streamed) reid::finish_streams();
         });
     });
 }

@@ -112,9 +112,8 @@ class Learner:
             before = self.scaler.get_scale()
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            changed = (
-                self.scaler.get_scale() >= before
-            )  # it goes down where a gradient overflowed and the step was skipped
+            # It goes down where a gradient overflowed and the step was skipped.
+            changed = self.scaler.get_scale() >= before
         if changed and self.average is not None:
             self.average.update(self.network)
         return changed

@@ -98,9 +98,8 @@ def set_input_size(backbone: nn.Module, size: Size, window: Size | None) -> None
     keeps_window = window is not None and "window_size" in inspect.signature(tell).parameters
     device = next(backbone.parameters()).device
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of how timm calls torch when it makes tables anew: nothing a user could change
+        # Of how timm calls torch when it makes tables anew: nothing a user could change.
+        warnings.simplefilter("ignore")
         if keeps_window:
             tell(img_size=size, window_size=window)
         else:
