@@ -74,9 +74,21 @@ inline void check_gradient(const char* op, const char* name, const Tensor& gradi
     check_same_device(op, name, gradient, logits);
 }
 
-// The same of both networks; the gradients of the mean of each one's losses are filled in.
+// The mean of (B,) losses, without dimensions, summed in float64 in their order; NaN of none, as torch has it.
+template <class Wide>
+Tensor mean_of(const Tensor& losses) {
+    const std::int64_t rows = losses.size(0);
+    const Wide* values = losses.const_data_ptr<Wide>();
+    double sum = 0;
+    for (std::int64_t row = 0; row < rows; ++row) sum += values[row];
+    const Tensor mean = new_tensor(losses, {}, losses.scalar_type());
+    mean.mutable_data_ptr<Wide>()[0] = static_cast<Wide>(sum / static_cast<double>(rows));
+    return mean;
+}
+
+// What both networks' losses are, their means, and the statistics; the gradients of the means are filled in.
 template <class Solve>
-std::tuple<Tensor, Tensor, Tensor> co_refine_means(const char* op, const Tensor& a, const Tensor& b, const Tensor& gradient_a,
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> co_refine_means(const char* op, const Tensor& a, const Tensor& b, const Tensor& gradient_a,
                                                    const Tensor& gradient_b, const CoRefineWeights& weights,
                                                    const Solve& solve) {
     check_pair(op, a, b);
@@ -87,6 +99,7 @@ std::tuple<Tensor, Tensor, Tensor> co_refine_means(const char* op, const Tensor&
     const Tensor first = with_neighbours(a);
     const Tensor second = with_neighbours(b);
     const CoRefineLosses losses = new_losses(a, true);
+    std::optional<Tensor> means[2];
     with_type(op, a, [&](auto number) {
         using Real = decltype(number);
         // As the gradient of a mean is, in the type of the losses.
@@ -99,8 +112,10 @@ std::tuple<Tensor, Tensor, Tensor> co_refine_means(const char* op, const Tensor&
                                       grad,
                                       {gradients[0], gradients[1]},
                                       large && place(0) == place(1) && std::is_same_v<Real, LossOf<Real>>});
+        means[0] = mean_of<LossOf<Real>>(losses.first);
+        means[1] = mean_of<LossOf<Real>>(losses.second);
     });
-    return {losses.first, losses.second, losses.statistics};
+    return {losses.first, losses.second, *means[0], *means[1], losses.statistics};
 }
 
 // The gradient of (B) losses as a multiple of a mean's, 1 / B in their type; NaN where they do not count the same.

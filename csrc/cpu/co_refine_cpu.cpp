@@ -44,8 +44,9 @@ Tensor co_refine_backward(Tensor grad, Tensor logits, Tensor peer, Tensor statis
     });
 }
 
-std::tuple<Tensor, Tensor, Tensor> co_refine_pair_means(Tensor a, Tensor b, Tensor gradient_a, Tensor gradient_b,
-                                                        double soft, double agree, double disagree) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> co_refine_pair_means(Tensor a, Tensor b, Tensor gradient_a,
+                                                                        Tensor gradient_b, double soft, double agree,
+                                                                        double disagree) {
     return reid::co_refine_means("co_refine_pair_means", a, b, gradient_a, gradient_b, {soft, agree, disagree}, [](const auto& problem) {
         using Wide = std::remove_pointer_t<std::decay_t<decltype(problem.losses[0])>>;
         const reid::Isa isa = reid::instruction_set();
@@ -75,10 +76,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(reid_core, m) {
         "float soft_weight, float agree_weight, float disagree_weight) -> Tensor");
     // How many times a mean's gradient this gradient of (B) losses is: 1 after a mean, NaN where it is no multiple.
     m.def("mean_scale(Tensor grad) -> float");
-    // As co_refine_pair; fills in the gradients of the mean of each network's losses.
+    // Losses of both networks, the mean of each, statistics; fills in the gradients of the means.
     m.def(
         "co_refine_pair_means(Tensor a, Tensor b, Tensor(a!) gradient_a, Tensor(b!) gradient_b, float soft_weight, "
-        "float agree_weight, float disagree_weight) -> (Tensor, Tensor, Tensor)");
+        "float agree_weight, float disagree_weight) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reid_core, CPU, m) {

@@ -19,8 +19,8 @@ Weights = tuple[float, float, float]
 """``soft_weight``, ``agree_weight``, ``disagree_weight``."""
 
 
-def co_refine_pair(a: Tensor, b: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
-    """Loss of network a with b as its teacher, and of b with a, (B,) each; both are read once.
+def co_refine_pair(a: Tensor, b: Tensor, weights: Weights, mean: bool = False) -> tuple[Tensor, Tensor]:
+    """Loss of network a with b as its teacher, and of b with a, (B,) each or the mean of each; both are read once.
 
     Each loss has a gradient for its own network alone, and may go backward with the other or by itself. Of size (B, C)
     nothing is kept but the logits themselves and, where both networks learn on the CPU, the gradients to be.
@@ -29,6 +29,8 @@ def co_refine_pair(a: Tensor, b: Tensor, weights: Weights) -> tuple[Tensor, Tens
         a, b: (B, C) float32, float64, bfloat16 or float16, on the CPU or a GPU; any strides (where classes are not
             neighbours a copy is made).
         weights: at least 0.
+        mean: the means of the losses, without dimensions: at 32 x 751 torch needs as long for two means, forward and
+            backward, as the losses and both gradients take.
 
     Raises:
         RuntimeError: shapes, types or devices that do not fit, no class, or a negative weight; or a second derivative.
@@ -40,14 +42,15 @@ def co_refine_pair(a: Tensor, b: Tensor, weights: Weights) -> tuple[Tensor, Tens
         and a.is_cpu
         and not torch.compiler.is_compiling()
     ):
-        both: tuple[Tensor, Tensor] = _LearnBoth.apply(a, b, weights)
+        both: tuple[Tensor, Tensor] = _LearnBoth.apply(a, b, weights, mean)
         return both
     fixed_a, fixed_b = a.detach(), b.detach()
     loss_a, loss_b, statistics = torch.ops.reid_core.co_refine_pair.default(fixed_a, fixed_b, *weights)
-    return (
+    losses = (
         _Learn.apply(a, fixed_b, loss_a, statistics, (0, *weights)),
         _Learn.apply(b, fixed_a, loss_b, statistics, (1, *weights)),
     )
+    return (losses[0].mean(), losses[1].mean()) if mean else losses
 
 
 def co_refine(logits: Tensor, peer_logits: Tensor, weights: Weights) -> Tensor:
@@ -62,26 +65,31 @@ class _LearnBoth(torch.autograd.Function):
     and logits are read once, forward and backward together. Whatever else follows gets its gradient all the same."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, a: Tensor, b: Tensor, weights: Weights, mean: bool) -> tuple[Tensor, Tensor]:
         gradients = [empty_like(a), empty_like(b)]
-        loss_a, loss_b, statistics = torch.ops.reid_core.co_refine_pair_means.default(a, b, *gradients, *weights)
+        loss_a, loss_b, mean_a, mean_b, statistics = torch.ops.reid_core.co_refine_pair_means.default(
+            a, b, *gradients, *weights
+        )
         ctx.set_materialize_grads(False)
         # Not saved the usual way: each loss may go backward on its own, and the first must not take these from the second.
         ctx.gradients, ctx.learnt = gradients, (a, b, statistics, weights)
         ctx.versions = a._version, b._version
-        return loss_a, loss_b
+        return (mean_a, mean_b) if mean else (loss_a, loss_b)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
         refuse_second_derivative("co_refine")
-        return (*(None if grad is None else _gradient(ctx, k, grad) for k, grad in enumerate(grads)), None)  # type: ignore[return-value]
+        return (*(None if grad is None else _gradient(ctx, k, grad) for k, grad in enumerate(grads)), None, None)  # type: ignore[return-value]
 
 
 def _gradient(ctx: Any, learner: int, grad: Tensor) -> Tensor:
-    """The gradient of network ``learner``: that of the mean, scaled if need be, or computed anew."""
+    """The gradient of network ``learner``: that of the mean, scaled if need be, or computed anew.
+
+    ``grad`` is that of the losses, (B,), or of their mean, ().
+    """
     gradient, ctx.gradients[learner] = ctx.gradients[learner], None  # handed on, so that no copy is made
     if gradient is not None:
-        scale = torch.ops.reid_core.mean_scale.default(grad)
+        scale = torch.ops.reid_core.mean_scale.default(grad) if grad.dim() else grad.item()
         if scale == 1.0:
             return gradient  # type: ignore[no-any-return]
         if math.isfinite(scale) and gradient.dtype == grad.dtype:  # a 16-bit one is rounded already
@@ -92,6 +100,8 @@ def _gradient(ctx: Any, learner: int, grad: Tensor) -> Tensor:
             "logits that co_refine needs for its gradient were changed in place after the loss was computed"
         )
     own, peer = (a, b) if learner == 0 else (b, a)
+    if not grad.dim():
+        grad = (grad / len(a)).expand(len(a))
     made: Tensor = torch.ops.reid_core.co_refine_backward.default(grad, own, peer, statistics, learner, *weights)
     return made
 
@@ -131,6 +141,10 @@ SHAPES = {
     "co_refine_pair": lambda a, b, *weights: (_shapes.loss_of(a), _shapes.loss_of(a), _statistics(a)),
     "co_refine": lambda logits, peer_logits, *weights: (_shapes.loss_of(logits), _statistics(logits)),
     "co_refine_backward": _shapes.gradient,
-    "co_refine_pair_means": lambda a, *rest: (_shapes.loss_of(a), _shapes.loss_of(a), _statistics(a)),
+    "co_refine_pair_means": lambda a, *rest: (
+        *(_shapes.loss_of(a), _shapes.loss_of(a)),
+        *(_shapes.loss_of(a).new_empty(()), _shapes.loss_of(a).new_empty(())),
+        _statistics(a),
+    ),
 }
 """What the compiler needs to know of each operation."""

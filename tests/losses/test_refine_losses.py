@@ -115,6 +115,16 @@ def test_the_second_of_the_pair_may_never_go_backward():
     assert b.grad is None or not b.grad.any()
 
 
+def test_the_mean_of_the_pair():
+    pair = random_logits().requires_grad_(), random_logits(seed=1).requires_grad_()
+    means = co_refine_pair_loss(*pair, soft_weight=0.7, reduction="mean")
+    for k, mean in enumerate(means):
+        assert mean.shape == ()
+        torch.testing.assert_close(mean, slow_core(pair[k], pair[1 - k], 0.7, 1, 1).mean().float())
+        mean.backward()
+        torch.testing.assert_close(pair[k].grad, core_gradient(pair[k], pair[1 - k], 0.7) / len(pair[k]))
+
+
 def test_gradcheck():
     logits, peer, labels = random_logits().requires_grad_(), random_logits(seed=1), torch.arange(7) % 5
     assert torch.autograd.gradcheck(lambda z: co_refine_loss(z, peer, 0.5, 1.0, 0.2), (logits,))
@@ -235,6 +245,8 @@ def test_bad_arguments_are_named():
     for weight in (-1.0, math.nan):
         with pytest.raises(ValueError, match=f"disagree_weight must be at least 0, got {weight}"):
             co_refine_loss(Z1, Z2, disagree_weight=weight)
+    with pytest.raises(ValueError, match="reduction must be none or mean, got 'sum'"):
+        co_refine_pair_loss(Z1, Z2, reduction="sum")
     with pytest.raises(ValueError, match="peer_logits require a gradient"):
         co_refine_loss(Z1, Z2.clone().requires_grad_())
 

@@ -144,3 +144,64 @@ def test_where_one_network_learns_nothing_is_computed_for_the_other(learner, com
     assert [loss.requires_grad for loss in losses] == [learner == 0, learner == 1]
     losses[learner].mean().backward()
     assert computed_anew == [learner]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("learners", [(0, 1), (0,), (1,), ()])
+def test_the_means_are_those_of_the_losses(dtype, learners):
+    logits = random_logits(5, 4200, dtype)
+    for k in learners:
+        logits[k].requires_grad_()
+    losses = co_refine_pair_loss(*logits, *WEIGHTS, backend="native")
+    means = co_refine_pair_loss(*logits, *WEIGHTS, reduction="mean", backend="native")
+    for loss, mean in zip(losses, means):
+        assert mean.shape == () and mean.requires_grad == loss.requires_grad
+        torch.testing.assert_close(mean, loss.mean())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("factor", [1.0, 0.0, -3.0, 1e4])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_mean_goes_backward_with_any_factor(dtype, factor, order):
+    logits = [network.requires_grad_() for network in random_logits(5, 60, dtype)]
+    means = co_refine_pair_loss(*logits, *WEIGHTS, reduction="mean", backend="native")
+    for k in order:
+        (factor * means[k]).backward()
+        if k == order[0]:
+            assert logits[order[1]].grad is None
+    for network, expected in zip(logits, alone(logits, [torch.full((5,), factor / 5, dtype=means[0].dtype)] * 2)):
+        rounding = 1e-6 if dtype in (torch.float32, torch.float64) else torch.finfo(dtype).eps
+        torch.testing.assert_close(network.grad, expected, rtol=rounding, atol=1e-7 * abs(factor))
+
+
+def test_means_go_backward_twice(computed_anew):
+    logits = [network.requires_grad_() for network in random_logits(5, 60)]
+    means = co_refine_pair_loss(*logits, *WEIGHTS, reduction="mean", backend="native")
+    for k in (0, 0, 1, 0, 1, 1):
+        means[k].backward(retain_graph=True)
+    assert computed_anew == [0, 0, 1, 1]
+    for network, expected in zip(logits, alone(logits, [torch.full((5,), 0.2)] * 2)):
+        torch.testing.assert_close(network.grad, 3 * expected)
+
+
+def test_the_mean_of_no_sample_is_that_of_torch():
+    logits = [network.requires_grad_() for network in random_logits(0, 60)]
+    means = co_refine_pair_loss(*logits, *WEIGHTS, reduction="mean", backend="native")
+    assert all(mean.isnan() for mean in means)
+    torch.autograd.backward(means)
+    assert all(network.grad.shape == (0, 60) for network in logits)
+
+
+def test_means_in_compiled_code():
+    def total(a, b):
+        return sum(co_refine_pair_loss(a, b, *WEIGHTS, reduction="mean", backend="native"))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(total, fullgraph=True, backend="aot_eager")
+    found = []
+    for function in (total, compiled):
+        logits = [network.requires_grad_() for network in random_logits(5, 60)]
+        function(*logits).backward()
+        found.append([network.grad for network in logits])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)
