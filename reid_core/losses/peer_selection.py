@@ -68,7 +68,7 @@ def peer_selection(
     return select_peers(predictions, losses, drop_rate)
 
 
-def select_peers(predictions: Tensor, losses: Tensor, drop_rate: float, min_keep: int = 0) -> PeerSelection:
+def select_peers(predictions: Tensor, losses: Tensor, drop_rate: float | Tensor, min_keep: int = 0) -> PeerSelection:
     """Agreement and picks from (2, B) predictions and losses; at least ``min_keep`` of those agreed on, if there are."""
     agreement = predictions[0] == predictions[1]
     agreed = agreement.sum().double()

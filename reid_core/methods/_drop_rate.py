@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reid_core.errors import UsageError
 from reid_core.types import EpochRecords
@@ -48,6 +49,8 @@ class DropRate:
         final: the share at the end of the ramp, or None: the least ``refused_share`` of the epochs so far. The least one,
             because what is refused is taught by the networks' own predictions: the share itself runs away with them.
         ramp: epochs of the phase until ``final`` is reached.
+        at_once: before anything is measured, each batch's own share is taken, without a ramp: for networks that know much
+            already when the phase begins, and would learn an epoch of labels that they refute.
         epochs: how many epochs of the phase have begun.
         least: the least share measured so far; None before the first.
         labels: (N,) given labels that it is measured on; None before ``watch``.
@@ -55,23 +58,24 @@ class DropRate:
 
     final: float | None
     ramp: int
+    at_once: bool = False
     epochs: int = 0
     least: float | None = None
     labels: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def of_settings(cls, drop_rate: str | None, drop_ramp: int | None, default: str) -> DropRate:
+    def of_settings(cls, drop_rate: str | None, drop_ramp: int | None, default: str, at_once: bool = False) -> DropRate:
         """From ``--drop_rate`` (a number in [0, 1], ``auto`` or None for ``default``) and ``--drop_ramp``.
 
         None for the ramp: the published 10 epochs to a given share; a measured share is used as it is from the second
-        epoch on.
+        epoch on, or ``at_once``.
 
         Raises:
             UsageError: the drop rate is neither.
         """
         text = default if drop_rate is None else drop_rate
         if text == "auto":
-            return cls(None, 1 if drop_ramp is None else drop_ramp)
+            return cls(None, 1 if drop_ramp is None else drop_ramp, at_once and drop_ramp is None)
         try:
             final = float(text)
         except ValueError:
@@ -85,6 +89,14 @@ class DropRate:
         """The drop rate of the epoch that began last."""
         final = self.least if self.final is None else self.final
         return 0.0 if final is None else ramped(max(self.epochs - 1, 0), final, self.ramp)
+
+    def of_batch(self, predictions: Tensor, labels: Tensor) -> float | Tensor:
+        """The drop rate for a batch of (2, B) ``predictions`` and (B,) given ``labels``."""
+        if self.final is not None or self.least is not None or not self.at_once:
+            return self.now
+        agreement = predictions[0] == predictions[1]
+        refused = (agreement & (predictions[0] != labels)).sum()
+        return refused.double() / agreement.sum().clamp(min=1)
 
     def watch(self, labels: NDArray[np.int64]) -> None:
         """The (N,) given labels to measure on."""

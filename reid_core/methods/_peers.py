@@ -40,7 +40,7 @@ class Peers:
         if self.rank_with == "balanced":
             with torch.no_grad():
                 losses = torch.stack([self.given.with_prior(output, labels, smoothing=0.0) for output in outputs])
-        return select_peers(seen["prediction"], losses, self.drop.now, self.min_keep)
+        return select_peers(seen["prediction"], losses, self.drop.of_batch(seen["prediction"], labels), self.min_keep)
 
     def begin(self, labels: NDArray[np.int64], num_classes: int) -> None:
         """Count the classes."""

@@ -95,7 +95,7 @@ def recipe(
         UsageError: the drop rate is neither a share nor ``auto``.
     """
     first, second = core.recipe(plan, confidence_from=confidence_from)
-    drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto")
+    drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto", at_once=True)
     method = CorePeer(
         drop,
         GivenLoss(tau, smoothing),

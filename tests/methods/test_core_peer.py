@@ -137,6 +137,15 @@ def test_recipe_and_its_settings():
     assert (found.given.tau, found.given.smoothing, found.min_keep, found.rank_with) == (1.0, 0.1, 1, "balanced")
 
 
+def test_labels_that_both_networks_refute_are_refused_from_the_first_batch_on():
+    """Samples 0 and 1 are predicted alike, 1 against its label; 2 is not."""
+    pair = [torch.eye(3)[[0, 1, 2]] * 5, torch.eye(3)[[0, 1, 0]] * 5]
+    found = core_peer.recipe(PLAN)[1].method
+    found.begin(np.array([0, 2, 2]), 3)
+    found.start_epoch(8)
+    assert step(found, pair, torch.tensor([0, 2, 2])).records["selected"].tolist() == [[True, False, False]] * 2
+
+
 def test_the_drop_rate_is_measured_at_the_end_of_each_epoch():
     """Three of four samples are predicted alike, one of them against its label: a third."""
     found = core_peer.recipe(PLAN)[1].method
