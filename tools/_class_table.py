@@ -12,9 +12,10 @@ from _table import Row, Table, share, spread
 # The largest class keeps 1,000 images, the smallest 100. Resize, crop and mirror: as much as 15 epochs from scratch can use.
 SETTINGS = (
     "--dataset image_folder --imbalance exp --imbalance_factor 0.1 --schedule default --epochs 15 --switch 10 --neck none "
-    "--image_size 64 64 --augment reid --batchsize 32 --lr 0.05 --new_layer_mult 1 --weight_decay 5e-4 --eval_every 0"
+    "--image_size 64 64 --augment reid --batchsize 64 --lr 0.1 --lr_schedule cosine --warmup_epochs 1 --new_layer_mult 1 "
+    "--weight_decay 5e-4 --eval_every 0"
 )
-FIRST, OTHER = "resnet10t", "fasternet_t0"
+FIRST, OTHER = "resnet10t", "cs3darknet_s"
 PAIRED = ("peer", "core_peer", "core")
 NOISE = (("symmetric", 0.2), ("symmetric", 0.4), ("asymmetric", 0.2), ("asymmetric", 0.4))
 # What a row's method stands for: prior and smoothing are a part of peer learning here, and left out to see what they give.

@@ -76,7 +76,7 @@ class TrainingScreen:
         ]
         if len(line["losses"]) > 1:
             parts.append(f"= each other {line['agreement']:.1%}")
-        rates = list(dict.fromkeys(line["lr"]))
+        rates = list(dict.fromkeys(rate for network in line["lr"] for rate in network))
         # Rates by layer are many: the head's and the stem's stand for all.
         parts.append(
             "lr " + (f"{max(rates):.3g}..{min(rates):.3g}" if len(rates) > 3 else "/".join(f"{r:g}" for r in rates))

@@ -50,10 +50,11 @@ def read(root: Path, *, train_split: str = "train") -> Split:
         train_split: name of the training folder; ``train_split`` stands in where there is no ``train``.
 
     Returns:
-        A split with ``test`` in place of query and gallery, no cameras, and ``class_names``.
+        A split with ``test`` in place of query and gallery, no cameras, and ``class_names``. Where there is a test folder
+        alone, as one may have to measure a network again, ``train`` is empty.
 
     Raises:
-        DataError: no such folder, no training folder, a class without an image, images outside class folders, images of
+        DataError: no such folder, neither training nor test folder, a class without an image, images outside class folders, images of
             a kind that is not read, or training and test folders whose classes differ.
     """
     if not root.is_dir():
@@ -61,14 +62,14 @@ def read(root: Path, *, train_split: str = "train") -> Split:
     there = subfolders(root)
     train_folder = _train_folder(root, train_split, there)
     test_folder = _test_folder(root, train_folder, there)
-    train = list_classes(root / train_folder)
+    train = list_classes(root / train_folder) if train_folder else ClassFolders({})
     test = list_classes(root / test_folder) if test_folder else ClassFolders({})
-    if test_folder:
+    if test_folder and train_folder:
         _same_classes(root, train_folder, set(train.images), test_folder, set(test.images))
     skipped = [f"{train_folder}/{name}" for name in train.others] + [f"{test_folder}/{name}" for name in test.others]
     if skipped:
         _log.warning("%s: %d files are no images and are left out: %s", root, len(skipped), some(skipped, 20))
-    names = tuple(train.images)
+    names = tuple(train.images or test.images)
     return Split(
         "image_folder",
         root,
@@ -122,6 +123,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def _train_folder(root: Path, asked: str, there: list[str]) -> str:
+    """What to train on; "" where the usual one is missing beside a test folder."""
     if asked in there:
         if asked == "train" and "train_split" in there:
             _log.warning(
@@ -131,6 +133,8 @@ def _train_folder(root: Path, asked: str, there: list[str]) -> str:
         return asked
     if asked == "train" and "train_split" in there:
         return "train_split"
+    if asked == "train" and any(name in there for name in TEST_FOLDERS):
+        return ""
     raise DataError(
         f"{root} has no training folder {asked!r}; {asked}/<class>/<image> was expected, there is "
         f"{some(there, 8) if there else 'no folder at all'}. Name the folder that holds {asked}, or cut your class folders "

@@ -73,7 +73,11 @@ def prepare_data(
     _check_validation(config, found)
     split, skipped = usable(found, config, reporter.working("checking images"))
     if not split.train:
-        raise DataError(f"{split.root}: there is no training image")
+        advice = (
+            "; train/<class>/<image> was expected. Cut class folders into training and validation images with: reid-core "
+            "split classes SRC OUT"
+        )
+        raise DataError(f"{split.root}: there is no training image" + (advice if split.class_names else ""))
     split = long_tailed(split, config)
     if split.class_names:
         _check_classes(split, reporter, bool(config.val_images))

@@ -79,9 +79,12 @@ class RunEvents:
         epoch = line["epoch"]
         if self.writer is None:
             self.writer = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=epoch)
-        for name in ("losses", "given_loss", "given_agreement", "true_agreement", "distinct", "confidence", "lr"):
+        for name in ("losses", "given_loss", "given_agreement", "true_agreement", "distinct", "confidence"):
             for k, value in enumerate(line.get(name, ())):
                 self.writer.add_scalar(f"{name}/{k}", value, epoch)
+        for k, rates in enumerate(line["lr"]):
+            for group, rate in enumerate(rates):
+                self.writer.add_scalar(f"lr/{k}/{group}", rate, epoch)
         for name in ("selected", "selected_precision", "selected_recall"):
             for k, value in enumerate(line.get(name, ())):
                 if value is not None:

@@ -253,7 +253,7 @@ class Trainer:
         line: dict[str, Any] = {**asdict(summary), "phase_name": phase.name}
         line["image_size"] = list(self.image_size)
         line["without_loss"] = list(self.without_loss)
-        line["lr"] = [group["lr"] for group in self.learners[0].optimizer.param_groups]
+        line["lr"] = [[group["lr"] for group in learner.optimizer.param_groups] for learner in self.learners]
         line["method"] = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
         if self.true_labels is not None:
             predicted = records["prediction"]

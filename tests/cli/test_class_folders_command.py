@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def test_what_a_run_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "confusion.png" in shown.out and "cmc.png" not in shown.out
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert config["noise_ratio"] == 0.2 and config["image_size"] == [16, 16]
+
+    shutil.rmtree(data / "train")
+    assert run(["evaluate", str(tmp_path / "run"), str(data), "--workers", "0", "--threads", "1"]) == 0
+    assert "15 test images of 5 classes" in capsys.readouterr().out
+    assert run([*words, "--name", "another"]) == 3
+    assert "there is no training image; train/<class>/<image> was expected" in capsys.readouterr().err
 
 
 def test_doctor_of_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,19 @@ def test_what_is_left_aside_is_said(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "--train_split train_split" in caplog.text and "DS_Store" not in caplog.text
 
 
+def test_a_test_folder_alone_has_classes_but_nothing_to_train_on(tmp_path: Path) -> None:
+    make(tmp_path, "val/dog/1.jpg", "val/cat/1.jpg", "val/cat/2.jpg")
+    split = image_folder.read(tmp_path)
+    assert (split.train, split.class_names) == ((), ("cat", "dog"))
+    assert [(sample.path, sample.pid) for sample in split.test] == [
+        ("val/cat/1.jpg", 0),
+        ("val/cat/2.jpg", 0),
+        ("val/dog/1.jpg", 1),
+    ]
+    with pytest.raises(DataError, match="no training folder 'train_all'"):
+        image_folder.read(tmp_path, train_split="train_all")
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

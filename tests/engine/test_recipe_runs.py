@@ -46,9 +46,10 @@ def test_two_kinds_of_network_learn_and_their_averages_are_measured_beside_them(
     assert [line["image_size"] for line in lines] == [[16, 16]] * 2 + [[32, 32]] * 2
     assert lines[1]["losses"][0] < lines[0]["losses"][0]
     # One epoch of three updates warms up; then a cosine over three epochs, the rates as they were in the last update.
-    head = [max(line["lr"]) / 0.002 for line in lines]
+    head = [max(line["lr"][0]) / 0.002 for line in lines]
     expected = [1.0, *((1 + np.cos(np.pi * (e - 1 + 2 / 3) / 3)) / 2 * 0.99 + 0.01 for e in (1, 2, 3))]
     assert head == pytest.approx(expected)
+    assert [len(line["lr"]) for line in lines] == [2] * 4 and lines[0]["lr"][0] != lines[0]["lr"][1]
 
 
 def test_the_run_can_be_loaded_and_measured_at_each_of_its_sizes(everything):
@@ -103,7 +104,7 @@ def test_a_frozen_phase_has_its_own_rate_and_size_and_moves_the_head_alone(tiny_
     settings = {"method": "baseline", "switch": "4", "optimizer": "adamw", "weight_decay": 0.5, "backbone_mult": 0.1}
     folder, _ = train(tiny_market, tmp_path, "r", **settings)
     lines = metrics(folder)
-    assert [max(line["lr"]) for line in lines] == pytest.approx([0.2, 0.2, 0.05, 0.05])
+    assert [max(line["lr"][0]) for line in lines] == pytest.approx([0.2, 0.2, 0.05, 0.05])
     assert [line["image_size"] for line in lines] == [[16, 16]] * 2 + [[32, 16]] * 2
     first = load_networks(folder, "phase_0").networks[0].state_dict()
     # What the seed gives is what the frozen phase leaves behind, batch norm's statistics included.

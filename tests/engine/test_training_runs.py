@@ -169,7 +169,7 @@ def test_resume_with_other_data_or_networks_is_explained(finished, tiny_market, 
 def test_the_collapsing_phase_starts_where_the_switch_says(finished):
     lines = metrics(finished[0])
     assert [line["phase_name"] for line in lines] == ["self_refine", "self_refine", "core", "core"]
-    assert [round(line["lr"][0], 6) for line in lines] == [0.05, 0.05, 0.005, 0.005]
+    assert [round(line["lr"][0][0], 6) for line in lines] == [0.05, 0.05, 0.005, 0.005]
     assert lines[1]["next_phase"] == "core"
 
 
