@@ -119,7 +119,9 @@ class TrainConfig:
         "method",
     )
     drop_ramp: int | None = setting(
-        None, "peer, core_peer: epochs until the drop rate is reached (default: 10, with auto 1)", "method"
+        None,
+        "peer, core_peer: epochs until the drop rate is reached (default: 10, with auto 1, core_peer at once)",
+        "method",
     )
     tau: float = setting(0.0, "peer, core_peer: strength of the prior of balanced softmax (class folders: 1)", "method")
     smoothing: float = setting(
