@@ -96,6 +96,12 @@ class TrainingScreen:
                 say(
                     f"network {k} had nothing to learn from in {count} batches of epoch {line['epoch'] + 1}: no update there"
                 )
+        for k, count in enumerate(line["overflows"]):
+            if count:
+                say(
+                    f"network {k} skipped {count} updates of epoch {line['epoch'] + 1}: a gradient overflowed in float16, and "
+                    "the scaler adapts; a few are usual in the first epochs"
+                )
         if line.get("next_phase"):
             say(f"from the next epoch on: {line['next_phase']}")
         if line.get("warning"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from reid_core.engine.ema import MovingAverage
 from reid_core.engine.optim import OptimizerSettings, build_optimizer, replace_parameter, set_rate
 from reid_core.errors import NumericalError
 from reid_core.models._network import Network
+
+Update = Literal["made", "no loss", "overflow"]
 
 
 class Learner:
@@ -69,8 +71,12 @@ class Learner:
         loss = loss if weight == 1.0 else loss * weight
         return loss if self.scaler is None else self.scaler.scale(loss)
 
-    def update(self, where: str) -> bool:
-        """One step of the optimizer with the mean of the gradients gathered; True if the weights have changed.
+    def update(self, where: str) -> Update:
+        """One step of the optimizer with the mean of the gradients gathered.
+
+        Returns:
+            What became of it: ``made``; ``no loss``; or ``overflow``, where a scaled gradient was not finite and the
+            scaler went down instead.
 
         Without any loss since :meth:`begin`, optimizer, scaler and average all skip it.
 
@@ -81,7 +87,7 @@ class Learner:
             NumericalError: a gradient is not finite, and there is no scaler whose business that is.
         """
         if self._weight == 0.0:
-            return False
+            return "no loss"
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -116,7 +122,7 @@ class Learner:
             changed = self.scaler.get_scale() >= before
         if changed and self.average is not None:
             self.average.update(self.network)
-        return changed
+        return "made" if changed else "overflow"
 
     def set_image_size(self, size: tuple[int, int]) -> None:
         """Make network and average ready for images of another size; position tables may become new parameters."""

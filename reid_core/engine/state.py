@@ -36,6 +36,7 @@ def pack(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         "step": trainer.next_step,
         "seconds": trainer.seconds,
         "without_loss": trainer.without_loss,
+        "overflows": trainer.overflows,
         "image_size": list(trainer.image_size),
         "learners": [learner.state_dict() for learner in trainer.learners],
         "walk": trainer.walk.state_dict(),
@@ -61,6 +62,7 @@ def unpack(trainer: Trainer, arrays: Mapping[str, NDArray[Any]], values: Mapping
     trainer.walk.load_state_dict(values["walk"])
     trainer.epoch, trainer.next_step, trainer.seconds = values["epoch"], values["step"], values["seconds"]
     trainer.without_loss = list(values.get("without_loss", [0] * len(trainer.learners)))
+    trainer.overflows = list(values.get("overflows", [0] * len(trainer.learners)))
     trainer.recorder.arrays = {
         key.split(".", 1)[1]: np.array(rows) for key, rows in arrays.items() if key.startswith("records.")
     }

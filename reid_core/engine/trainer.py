@@ -105,6 +105,7 @@ class Trainer:
         self.recorder = EpochRecorder(len(dataset.samples))
         self.seconds = 0.0
         self.without_loss = [0] * len(self.learners)
+        self.overflows = [0] * len(self.learners)
         self._saved = time.monotonic()
         for phase in walk.phases:
             phase.method.begin(dataset.labels, num_classes)
@@ -140,6 +141,7 @@ class Trainer:
         if self.next_step == 0:
             self.recorder = EpochRecorder(len(self.dataset.samples))
             self.without_loss = [0] * len(self.learners)
+            self.overflows = [0] * len(self.learners)
             phase.method.start_epoch(self.epoch)
         self.resize(self.options.sizes.of(self.walk, self.epoch))
         for learner in self.learners:
@@ -199,8 +201,8 @@ class Trainer:
         if present:
             torch.autograd.backward([learner.scaled(loss, weight) for loss, learner in present])
         if last_part:
-            for learner in self.learners:
-                learner.update(f"epoch {self.epoch}, step {self.next_step}")
+            for k, learner in enumerate(self.learners):
+                self.overflows[k] += learner.update(f"epoch {self.epoch}, step {self.next_step}") == "overflow"
         seen = {} if {"prediction", "confidence"} <= result.records.keys() else evidence(outputs)
         self.recorder.add(batch.index, {**seen, **result.records})
         return result
@@ -253,6 +255,7 @@ class Trainer:
         line: dict[str, Any] = {**asdict(summary), "phase_name": phase.name}
         line["image_size"] = list(self.image_size)
         line["without_loss"] = list(self.without_loss)
+        line["overflows"] = list(self.overflows)
         line["lr"] = [[group["lr"] for group in learner.optimizer.param_groups] for learner in self.learners]
         line["method"] = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
         if self.true_labels is not None:

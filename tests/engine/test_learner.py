@@ -51,7 +51,7 @@ def test_a_frozen_backbone_keeps_every_bit_and_thaws(arch):
         before = copy.deepcopy(network.state_dict())
         one.prepare(frozen=frozen, dropout=True)
         gather(one, [(functional.cross_entropy(network(images).logits, labels), 1.0)])
-        assert one.update("a test")
+        assert one.update("a test") == "made"
         return {n for n, t in network.state_dict().items() if not torch.equal(t, before[n])}
 
     for _ in range(2):
@@ -75,7 +75,7 @@ def test_without_a_loss_optimizer_and_average_skip_the_step():
     one.update("a test")
     before = one.network.weight.detach().clone()
     one.begin()
-    assert not one.update("a test")
+    assert one.update("a test") == "no loss"
     assert torch.equal(one.network.weight, before) and one.average.steps == 1
     assert torch.equal(one.optimizer.state[one.network.weight]["momentum_buffer"], torch.ones(2))
 
@@ -112,7 +112,7 @@ def test_an_overflow_skips_that_networks_step_alone():
         one.average = MovingAverage(one.network, 0.9)
     for one, factor in zip(learners, (1e36, 1.0)):
         gather(one, [(one.network.weight.sum() * factor, 1.0)])
-    assert [one.update("a test") for one in learners] == [False, True]
+    assert [one.update("a test") for one in learners] == ["overflow", "made"]
     assert learners[0].network.weight.tolist() == [3.0, 4.0] and learners[1].network.weight.tolist() == [2.5, 3.5]
     assert [one.average.steps for one in learners] == [0, 1]
     assert [one.scaler.get_scale() for one in learners] == [2.0**15, 2.0**16]
@@ -156,5 +156,5 @@ def test_another_image_size_takes_over_parameters_and_forgets_their_state_only()
     one.prepare(frozen=False, dropout=True)
     before = new.detach().clone()
     gather(one, [(network(torch.randn(2, 3, 48, 32)).logits.square().sum(), 1.0)])
-    assert one.update("a test") and not torch.equal(new, before)
+    assert one.update("a test") == "made" and not torch.equal(new, before)
     assert one.average.shadow.backbone.pos_embed.shape == new.shape

@@ -11,6 +11,7 @@ from training_help import SilentScreen, metrics, train, weights
 
 from reid_core.cli._main import run
 from reid_core.cli._training_screen import TrainingScreen
+from reid_core.engine.learner import Learner
 from reid_core.engine.signals import StopRequest
 from reid_core.errors import Interrupted
 from reid_core.report.class_figures import confusion_figure, recall_figure
@@ -130,6 +131,22 @@ def test_batches_in_which_a_network_had_no_loss_are_counted_and_shown(cut, folde
     agreed = np.load(folder / "records" / "epoch_001.npz")["agreement"]
     assert lines[1]["without_loss"] == [8, 8] and agreed.all()
     assert "network 1 had nothing to learn from in 8 batches of epoch 2" in capsys.readouterr().err
+
+
+def test_updates_that_overflowed_are_counted_and_shown(folders, tmp_path, capsys, monkeypatch):
+    """No processor scales gradients: network 1's scaler says here that its first two of eight did."""
+    update, asked = Learner.update, []
+
+    def overflowing(self, where):
+        made = update(self, where)
+        asked.append(self)
+        return "overflow" if self is not asked[0] and asked.count(self) < 3 else made
+
+    monkeypatch.setattr(Learner, "update", overflowing)
+    settings = {"dataset": "image_folder", "method": "peer", "epochs": 2, "image_size": (16, 16), "augment": "none"}
+    folder, _ = train(folders, tmp_path, screen=TrainingScreen(), **settings, switch="auto", lr=0.01)
+    assert [line["overflows"] for line in metrics(folder)] == [[0, 2], [0, 0]]
+    assert "network 1 skipped 2 updates of epoch 1: a gradient overflowed in float16" in capsys.readouterr().err
 
 
 def test_a_phases_name_in_the_figure_of_losses_takes_no_room():
