@@ -109,9 +109,6 @@ class TrainConfig:
     differ_weight: float = setting(
         0.0, "core_peer: weight of the given label where the networks differ; 1 suits long tails", "method"
     )
-    picked_soft_weight: float = setting(
-        0.0, "core_peer: weight of the soft term where the given label teaches and both networks agree", "method"
-    )
     confidence_from: str = setting(
         "base", "SELF: loss that the confidence is made of", "method", choices=("base", "combined")
     )

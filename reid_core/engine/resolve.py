@@ -58,7 +58,6 @@ def _check(config: TrainConfig) -> None:
         "soft_weight": (0.0, math.inf),
         "refused_weight": (0.0, math.inf),
         "differ_weight": (0.0, math.inf),
-        "picked_soft_weight": (0.0, math.inf),
         "tau": (0.0, 100.0),
         "smoothing": (0.0, 1.0),
         "drop_ramp": (0, math.inf),

@@ -12,7 +12,7 @@ from torch import Tensor
 from reid_core.methods import core
 from reid_core.methods._drop_rate import DropRate
 from reid_core.methods._given_loss import GivenLoss
-from reid_core.methods._outputs import co_refine_pair, cross_entropy, evidence, rows_of
+from reid_core.methods._outputs import co_refine_pair, evidence, rows_of
 from reid_core.methods._peers import Peers
 from reid_core.methods._plan import Plan
 from reid_core.types import Batch, NetOutput, Phase, StepResult
@@ -24,12 +24,12 @@ class CorePeer(Peers):
 
     | the networks predict | network j picked it | loss of network k |
     |---|---|---|
-    | the same | yes | cross-entropy with the given label, with prior and smoothing + ``picked_soft_weight`` x cross-entropy with j's distribution |
+    | the same | yes | cross-entropy with the given label, with prior and smoothing |
     | the same | no | ``refused_weight`` x cross-entropy with j's prediction + ``soft_weight`` x cross-entropy with j's distribution |
     | not the same | | ``differ_weight`` x cross-entropy with the given label + ``soft_weight`` x cross-entropy with j's distribution |
 
     Attributes:
-        soft_weight, refused_weight, differ_weight, picked_soft_weight: as above.
+        soft_weight, refused_weight, differ_weight: as above.
 
     Reference:
         a combination of this package. Z. Sun et al., "Webly Supervised Fine-Grained Recognition: Benchmark Datasets and
@@ -40,39 +40,30 @@ class CorePeer(Peers):
     soft_weight: float = 1.0
     refused_weight: float = 1.0
     differ_weight: float = 0.0
-    picked_soft_weight: float = 0.0
 
     def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
         """Both losses; ``selected`` says whose given label each network learnt, ``refined_label`` what it learnt."""
         seen = evidence(outputs, batch.labels)
         chosen = self.choose(outputs, batch.labels, seen)
         selected = chosen.picks.flip(0)
-        guesses = seen["prediction"].flip(0)
-        soft_terms: tuple[Tensor, ...] = torch.zeros_like(seen["given_loss"]).unbind()
-        if self.soft_weight or self.picked_soft_weight:
-            soft_terms = co_refine_pair(outputs, 1.0, 0.0, 0.0)
-        differ = ~chosen.agreement
+        pair = co_refine_pair(outputs, self.soft_weight, self.refused_weight, 0.0)
+        differ = ~chosen.agreement if self.differ_weight else torch.zeros_like(chosen.agreement)
         losses: list[Tensor | None] = []
         rows = []
-        for k, (output, soft) in enumerate(zip(outputs, soft_terms)):
-            picked, refused = selected[k], chosen.agreement & ~selected[k]
-            loss = soft * torch.where(picked, self.picked_soft_weight, self.soft_weight).to(soft)
-            loss = _plus(loss, picked, self.given.with_prior(rows_of(output, picked), batch.labels[picked]))
-            if self.refused_weight:
-                hard = cross_entropy(rows_of(output, refused), guesses[k][refused])
-                loss = _plus(loss, refused, self.refused_weight * hard)
+        for k, (output, refined) in enumerate(zip(outputs, pair)):
+            easy = self.given.with_prior(rows_of(output, selected[k]), batch.labels[selected[k]])
+            loss = refined.masked_scatter(selected[k], easy)
             if self.differ_weight:
                 hard = self.given.plain(rows_of(output, differ), batch.labels[differ])
-                loss = _plus(loss, differ, self.differ_weight * hard)
-            losses.append(loss.mean() if self._teaches(picked, chosen.agreement) else None)
+                loss = loss + self.differ_weight * torch.zeros_like(loss).masked_scatter(differ, hard)
+            losses.append(loss.mean() if self._teaches(selected[k], chosen.agreement) else None)
             rows.append(loss.detach())
-        learnt = selected | differ if self.differ_weight else selected
         records = {
             **seen,
             "loss": torch.stack(rows),
-            "selected": learnt,
+            "selected": selected | differ,
             "agreement": chosen.agreement,
-            "refined_label": torch.where(learnt, batch.labels, guesses),
+            "refined_label": torch.where(selected | differ, batch.labels, seen["prediction"].flip(0)),
         }
         return StepResult(losses, records)
 
@@ -83,11 +74,6 @@ class CorePeer(Peers):
         if self.differ_weight and not bool(agreement.all()):
             return True
         return bool(selected.any()) or (bool(self.refused_weight) and bool(agreement.any()))
-
-
-def _plus(loss: Tensor, mask: Tensor, values: Tensor) -> Tensor:
-    """``loss``, (B,), with ``values`` added where ``mask`` is True."""
-    return loss + torch.zeros_like(loss).masked_scatter(mask, values)
 
 
 def recipe(
@@ -101,7 +87,6 @@ def recipe(
     soft_weight: float = 1.0,
     refused_weight: float = 1.0,
     differ_weight: float = 0.0,
-    picked_soft_weight: float = 0.0,
     confidence_from: str = "base",
 ) -> list[Phase]:
     """SELF on both networks until CORE's switch, then both together.
@@ -119,6 +104,5 @@ def recipe(
         soft_weight=soft_weight,
         refused_weight=refused_weight,
         differ_weight=differ_weight,
-        picked_soft_weight=picked_soft_weight,
     )
     return [first, dataclasses.replace(second, name="core_peer", method=method, uses_given_labels=True)]

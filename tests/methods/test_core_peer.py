@@ -22,17 +22,11 @@ def method(rate=0.25, tau=0.0, smoothing=0.0, counts=None, **more):
 
 @pytest.mark.parametrize(("soft", "refused"), [(1.0, 1.0), (0.25, 0.5), (1.0, 0.0), (0.0, 1.0)])
 @pytest.mark.parametrize(("tau", "smoothing"), [(0.0, 0.0), (1.0, 0.1)])
-@pytest.mark.parametrize(("differ", "picked_soft"), [(0.0, 0.0), (0.6, 0.0), (0.0, 0.3), (0.6, 0.3)])
-def test_the_table_in_loops(soft, refused, tau, smoothing, differ, picked_soft):
+@pytest.mark.parametrize("differ", [0.0, 0.6])
+def test_the_table_in_loops(soft, refused, tau, smoothing, differ):
     counts, rate = [40, 3, 9, 1], 0.4
     pair, labels = random_pair(seed=2)
-    weights = {
-        "soft_weight": soft,
-        "refused_weight": refused,
-        "differ_weight": differ,
-        "picked_soft_weight": picked_soft,
-    }
-    found = method(rate, tau, smoothing, counts, **weights)
+    found = method(rate, tau, smoothing, counts, soft_weight=soft, refused_weight=refused, differ_weight=differ)
     result = step(found, pair, labels)
     log_p = [[[z - math.log(sum(math.exp(v) for v in row)) for z in row] for row in logits.tolist()] for logits in pair]
     guesses = [[row.index(max(row)) for row in rows] for rows in log_p]
@@ -48,7 +42,6 @@ def test_the_table_in_loops(soft, refused, tau, smoothing, differ, picked_soft):
                 norm = math.log(sum(math.exp(z) for z in shifted))
                 mean = sum(norm - z for z in shifted) / len(shifted)
                 total += (1 - smoothing) * (norm - shifted[labels[i]]) + smoothing * mean
-                total += picked_soft * -sum(math.exp(p) * q for p, q in zip(log_p[j][i], log_p[k][i]))
                 taught = labels[i].item()
             else:
                 total += soft * -sum(math.exp(p) * q for p, q in zip(log_p[j][i], log_p[k][i]))
@@ -129,7 +122,6 @@ def test_recipe_and_its_settings():
         "soft_weight": 0.5,
         "refused_weight": 0.2,
         "differ_weight": 0.3,
-        "picked_soft_weight": 0.7,
         "drop_rate": "0.3",
         "tau": 1.0,
         "smoothing": 0.1,
@@ -139,7 +131,7 @@ def test_recipe_and_its_settings():
         make_plan("default", 12, "auto"), **asked, rank_with="balanced", confidence_from="combined"
     )
     found = second.method
-    assert (found.differ_weight, found.picked_soft_weight) == (0.3, 0.7)
+    assert found.differ_weight == 0.3
     assert first.end_when is not None and first.method.confidence_from == "combined"
     assert (found.soft_weight, found.refused_weight, found.drop.final, found.drop.ramp) == (0.5, 0.2, 0.3, 10)
     assert (found.given.tau, found.given.smoothing, found.min_keep, found.rank_with) == (1.0, 0.1, 1, "balanced")
