@@ -41,7 +41,9 @@ class TrainConfig:
         "error", "error: name all bad images and stop; skip: train without them", "data", choices=("error", "skip")
     )
     max_bad_images: float = setting(0.01, "with skip: the share of bad images that is still accepted", "data")
-    image_size: tuple[int, int] = setting((256, 128), "height and width in pixels", "data")
+    image_size: tuple[int, int] = setting(
+        (256, 128), "height and width in pixels; class folders: those of timm for the architecture", "data"
+    )
     small_size: tuple[int, int] | None = setting(
         None, "height and width of the first epochs; --image_size is that of the rest then", "data"
     )
@@ -107,7 +109,9 @@ class TrainConfig:
         1.0, "core_peer: weight of the hard term where both networks refuse the given label", "method"
     )
     differ_weight: float = setting(
-        0.0, "core_peer: weight of the given label where the networks differ; 1 suits long tails", "method"
+        0.0,
+        "core_peer: weight of the given label where the networks differ; above 0 for long tails (docs/methods.md)",
+        "method",
     )
     confidence_from: str = setting(
         "base", "SELF: loss that the confidence is made of", "method", choices=("base", "combined")
@@ -120,7 +124,7 @@ class TrainConfig:
     )
     drop_ramp: int | None = setting(
         None,
-        "peer, core_peer: epochs until the drop rate is reached (default: 10, with auto 1, core_peer at once)",
+        "peer, core_peer: epochs until the drop rate is reached (default: 10; with auto 1, in core_peer auto at once)",
         "method",
     )
     tau: float = setting(0.0, "peer, core_peer: strength of the prior of balanced softmax (class folders: 1)", "method")

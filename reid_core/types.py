@@ -230,7 +230,7 @@ class Phase:
         frozen: the backbone neither learns nor changes its statistics; the other layers train.
         image_size: (height, width) of training and measuring in this phase, or None: the run's.
         lr: base learning rate of this phase, or None: the run's.
-        uses_given_labels: False where the method looks at no given label, so that collapse must be watched for.
+        watch_collapse: the networks' own predictions teach here, so that they may come to agree on being wrong: a warning.
     """
 
     name: str
@@ -239,7 +239,7 @@ class Phase:
     rate: Callable[[int, int], float]
     min_epochs: int = 0
     end_when: EndRule | None = None
-    uses_given_labels: bool = True
+    watch_collapse: bool = False
     dropout: bool = True
     frozen: bool = False
     image_size: tuple[int, int] | None = None

@@ -44,10 +44,10 @@ Tensor co_refine_backward(Tensor grad, Tensor logits, Tensor peer, Tensor statis
     });
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> co_refine_pair_means(Tensor a, Tensor b, Tensor gradient_a,
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> co_refine_pair_gradients(Tensor a, Tensor b, Tensor gradient_a,
                                                                         Tensor gradient_b, double soft, double agree,
                                                                         double disagree) {
-    return reid::co_refine_means("co_refine_pair_means", a, b, gradient_a, gradient_b, {soft, agree, disagree}, [](const auto& problem) {
+    return reid::co_refine_means("co_refine_pair_gradients", a, b, gradient_a, gradient_b, {soft, agree, disagree}, [](const auto& problem) {
         using Wide = std::remove_pointer_t<std::decay_t<decltype(problem.losses[0])>>;
         const reid::Isa isa = reid::instruction_set();
         reid::visit_rows(problem.rows, problem.classes, [&](std::int64_t begin, std::int64_t end) {
@@ -78,14 +78,14 @@ STABLE_TORCH_LIBRARY_FRAGMENT(reid_core, m) {
     m.def("mean_scale(Tensor grad) -> float");
     // Losses of both networks, the mean of each, statistics; fills in the gradients of the means.
     m.def(
-        "co_refine_pair_means(Tensor a, Tensor b, Tensor(a!) gradient_a, Tensor(b!) gradient_b, float soft_weight, "
+        "co_refine_pair_gradients(Tensor a, Tensor b, Tensor(a!) gradient_a, Tensor(b!) gradient_b, float soft_weight, "
         "float agree_weight, float disagree_weight) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reid_core, CPU, m) {
     m.impl("co_refine_pair", TORCH_BOX(&co_refine_pair));
     m.impl("co_refine", TORCH_BOX(&co_refine));
-    m.impl("co_refine_pair_means", TORCH_BOX(&co_refine_pair_means));
+    m.impl("co_refine_pair_gradients", TORCH_BOX(&co_refine_pair_gradients));
     m.impl("mean_scale", TORCH_BOX(&mean_scale));
     m.impl("co_refine_backward", TORCH_BOX(&co_refine_backward));
 }

@@ -21,6 +21,7 @@ from reid_core.data._find import resolve_name
 from reid_core.engine.experiment import Host, run_training
 from reid_core.engine.signals import stop_requests
 from reid_core.errors import UsageError
+from reid_core.models._input import largest_size
 from reid_core.plugins import load
 from reid_core.report.run_report import finish_run
 
@@ -106,7 +107,10 @@ def configuration(args: argparse.Namespace) -> tuple[TrainConfig, bool]:
     file = read_toml(Path(args.config)) if args.config else {}
     reference = REFERENCE if args.reference_defaults else {}
     dataset = resolve_name({**reference, **file, **typed}.get("dataset", TrainConfig.dataset))
-    own = getattr(load("reid_core.data", dataset), "TRAIN_DEFAULTS", {})
+    module = load("reid_core.data", dataset)
+    own = dict(getattr(module, "TRAIN_DEFAULTS", {}))
+    if getattr(module, "SIZE_OF_ARCHITECTURE", False):
+        own["image_size"] = largest_size(merge([reference, file, typed]).arch)
     return merge([reference, own, file, typed]), False
 
 

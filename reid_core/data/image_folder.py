@@ -1,7 +1,8 @@
 """Images to be classified, one folder a class: ``train/<class>/...`` and ``test/<class>/...`` or ``val/<class>/...``.
 
 - Class: its number is the place of its folder's name in the sorted list of all names of the training folder; the names
-  themselves are ``Split.class_names``. Training and test folders must hold the same classes.
+  themselves are ``Split.class_names``. Training and test folders must hold the same classes. A test folder alone is enough
+  to measure with networks that were trained elsewhere.
 - ``reid-core split classes`` makes ``train_split`` and ``val_split``; they are read where there is no ``train``, or with
   ``--train_split train_split``.
 - Of several folders to measure with, ``test`` goes before ``val`` before ``val_split``, and which one it is, is said.
@@ -20,7 +21,9 @@ from reid_core.data._files import FOREIGN, is_image, some
 from reid_core.errors import DataError
 from reid_core.types import Sample, Split
 
-TRAIN_DEFAULTS = {"image_size": (224, 224), "tau": 1.0, "smoothing": 0.1}
+TRAIN_DEFAULTS = {"tau": 1.0, "smoothing": 0.1}
+SIZE_OF_ARCHITECTURE = True
+"""Images are as large as timm names for the architecture, unless said otherwise."""
 """Photographs of anything, not people who stand; and often long tails: the priors and smoothing of methods that have them."""
 
 TRAIN_FOLDERS = ("train", "train_split")
@@ -133,7 +136,7 @@ def _train_folder(root: Path, asked: str, there: list[str]) -> str:
         return asked
     if asked == "train" and "train_split" in there:
         return "train_split"
-    if asked == "train" and any(name in there for name in TEST_FOLDERS):
+    if asked in TRAIN_FOLDERS and any(name in there for name in TEST_FOLDERS):
         return ""
     raise DataError(
         f"{root} has no training folder {asked!r}; {asked}/<class>/<image> was expected, there is "

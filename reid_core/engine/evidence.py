@@ -79,25 +79,35 @@ too early 3 to 5 % of the identities were lost every epoch, in a healthy run 0.6
 by 4 % of itself against 1.2 %."""
 
 
-def collapse_warning(history: Sequence[EpochSummary], phase_start: int) -> str | None:
-    """A warning, once, if a phase that looks at no given label is losing identities or the given labels, else None.
+def collapse_warning(
+    history: Sequence[EpochSummary], phase_start: int, before_switch: int = 0, epochs: int | None = None
+) -> str | None:
+    """A warning, once, if a phase in which predictions teach is losing identities or the given labels, else None.
 
-    Such a phase has nothing to correct it: where the networks are not yet right, they come to agree on being wrong, the
+    Such a phase has little to correct it: where the networks are not yet right, they come to agree on being wrong, the
     loss falls all the same, and identities are no longer predicted at all.
 
     Args:
         history: summaries of all epochs so far, the last one within that phase.
         phase_start: the phase's first epoch.
+        before_switch: epochs of ``history`` that ``--switch`` does not count: those of a first stage.
+        epochs: of the run, those included; None: any number.
     """
     phase = [summary for summary in history if summary.epoch >= phase_start]
     if not _collapses(phase, history) or any(_collapses(phase[:n], history) for n in range(1, len(phase))):
         return None
     now, first = phase[-1], phase[0]
+    switch = phase_start - before_switch
+    later = max(switch + 1, round(1.5 * switch))
+    possible = epochs is None or later < epochs - before_switch
+    advice = (
+        f"--switch {later} or later, a longer run," if possible else "a longer run (--epochs) and a later --switch,"
+    )
     return (
         f"epoch {now.epoch}: the networks are coming to agree on being wrong. Since the switch at epoch {phase_start} the "
         f"identities predicted fell to {min(now.distinct)} of {now.num_classes} and the agreement with the given labels from "
         f"{np.mean(first.given_agreement):.1%} to {np.mean(now.given_agreement):.1%}. The switch came too early: start anew "
-        f"with --switch {max(phase_start + 1, round(phase_start * 1.5))} or later, a longer run, or --switch auto"
+        f"with {advice} or --switch auto"
     )
 
 

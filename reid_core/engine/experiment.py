@@ -236,7 +236,7 @@ def _result(config: TrainConfig, data: TrainingData, run: RunFolder, walk: Phase
         "imbalance": config.imbalance,
         "imbalance_factor": config.imbalance_factor,
         "epochs": walk.epochs,
-        "switch": walk.starts[-1] if len(walk.starts) > 1 else None,
+        "switch": walk.switch,
         "num_train_images": len(data.split.train),
         "num_train_identities": data.num_classes,
         "class_names": list(data.class_names),

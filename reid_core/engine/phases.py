@@ -36,6 +36,16 @@ class PhaseWalk:
         position = self.position(epoch)
         return self.phases[position].rate(epoch, epoch - self.starts[position])
 
+    @property
+    def frozen_epochs(self) -> int:
+        """Epochs of a first stage with frozen backbones: a recipe's own epochs, and its switch, count from its end."""
+        return self.starts[1] if self.phases[0].frozen and len(self.starts) > 1 else 0
+
+    @property
+    def switch(self) -> int | None:
+        """First epoch of the last phase, None where the recipe has but one."""
+        return self.starts[-1] if len(self.starts) > 1 + self.phases[0].frozen else None
+
     def stretch(self, epoch: int) -> tuple[int, int]:
         """First epoch, and the one after the last, of the phases around ``epoch`` that share a base rate and what is frozen.
 

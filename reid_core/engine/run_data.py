@@ -70,14 +70,17 @@ def prepare_data(
         stored: ``labels.csv`` of the run that goes on: patterned noise is read from it, not computed again.
     """
     found = read_split(config, reporter.working)
+    if not found.train:
+        there = [repr(entry.name) for entry in sorted(found.root.iterdir()) if entry.is_dir()]
+        raise DataError(
+            f"{found.root}: there is no training image; they were expected in {config.train_split!r}, there is "
+            f"{some(there, 8) if there else 'no folder at all'}. Name the data set's own folder, and its part to train on with "
+            "--train_split; reid-core split makes one from your images"
+        )
     _check_validation(config, found)
     split, skipped = usable(found, config, reporter.working("checking images"))
     if not split.train:
-        advice = (
-            "; train/<class>/<image> was expected. Cut class folders into training and validation images with: reid-core "
-            "split classes SRC OUT"
-        )
-        raise DataError(f"{split.root}: there is no training image" + (advice if split.class_names else ""))
+        raise DataError(f"{split.root}: no training image can be read")
     split = long_tailed(split, config)
     if split.class_names:
         _check_classes(split, reporter, bool(config.val_images))

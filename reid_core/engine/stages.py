@@ -30,7 +30,7 @@ def with_first_stage(recipe: Callable[[], list[Phase]], epochs: int, lr: float |
         recipe()[0].method,
         epochs,
         lambda epoch, local: 1.0,
-        uses_given_labels=phases[0].uses_given_labels,
+        watch_collapse=phases[0].watch_collapse,
         dropout=phases[0].dropout,
         frozen=True,
         image_size=phases[0].image_size,

@@ -211,10 +211,11 @@ class Trainer:
         for k, loss in enumerate(result.losses):
             if loss is not None and not bool(torch.isfinite(loss)):
                 rate = self.learners[k].optimizer.param_groups[0]["lr"]
+                advice = "" if self.options.autocast is None else "--amp off, or with "
                 raise NumericalError(
                     f"the loss of network {k} is {loss.item()} in epoch {self.epoch}, step {self.next_step} (learning "
-                    f"rate {rate:g}); no update was made with it, and checkpoints written before are kept. Start again with a "
-                    "lower --lr, or with a lower --new_layer_mult"
+                    f"rate {rate:g}); no update was made with it, and checkpoints written before are kept. Start again with "
+                    f"{advice}a lower --lr, or with a lower --new_layer_mult"
                 )
 
     def _check_weights(self) -> None:
@@ -266,8 +267,10 @@ class Trainer:
         line.update(selected_shares(records, self.dataset.labels, self.true_labels))
         if switched:
             line["next_phase"] = self.walk.phases[position + 1].name
-        if not phase.uses_given_labels:
-            line["warning"] = collapse_warning(self.history, self.walk.starts[position])
+        if phase.watch_collapse:
+            line["warning"] = collapse_warning(
+                self.history, self.walk.starts[position], self.walk.frozen_epochs, self.walk.epochs
+            )
         if self.measure_at(epoch) or epoch + 1 == self.walk.epochs:
             line.update(self.measure(self.networks, self.image_size))
             shadows = [learner.average.shadow for learner in self.learners if learner.average is not None]

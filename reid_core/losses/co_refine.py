@@ -85,7 +85,7 @@ def co_refine_pair_loss(
     Args:
         logits_a, logits_b: (B, C) float of one type, before softmax.
         soft_weight, agree_weight, disagree_weight: at least 0.
-        reduction: ``none``, or ``mean`` over the samples: with few classes that saves a fifth of the time.
+        reduction: ``none``, or ``mean`` over the samples: with few classes that saves a third of the time.
         backend: as in ``co_refine_loss``; ``native`` reads both networks' logits once.
 
     Returns:

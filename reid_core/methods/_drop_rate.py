@@ -90,9 +90,13 @@ class DropRate:
         final = self.least if self.final is None else self.final
         return 0.0 if final is None else ramped(max(self.epochs - 1, 0), final, self.ramp)
 
+    @property
+    def _each_batch_its_own(self) -> bool:
+        return self.at_once and self.final is None and self.least is None
+
     def of_batch(self, predictions: Tensor, labels: Tensor) -> float | Tensor:
         """The drop rate for a batch of (2, B) ``predictions`` and (B,) given ``labels``."""
-        if self.final is not None or self.least is not None or not self.at_once:
+        if not self._each_batch_its_own:
             return self.now
         agreement = predictions[0] == predictions[1]
         refused = (agreement & (predictions[0] != labels)).sum()
@@ -117,8 +121,12 @@ class DropRate:
             self.least = share if self.least is None else min(self.least, share)
 
     def state_dict(self) -> dict[str, Any]:
-        """Also ``drop_rate``, for the log alone."""
-        return {"drop_rate": self.now, "drop_epochs": self.epochs, "drop_least": self.least}
+        """Also ``drop_rate``, for the log alone: None where each batch has its own."""
+        return {
+            "drop_rate": None if self._each_batch_its_own else self.now,
+            "drop_epochs": self.epochs,
+            "drop_least": self.least,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the ramp stood."""

@@ -83,7 +83,7 @@ def recipe(plan: Plan, soft_weight: float = 1.0, selective: bool = False, confid
         CoRefine(soft_weight, disagree_weight=0.0 if selective else 1.0),
         plan.epochs - plan.last_switch,
         plan.rate(second_phase=True),
-        uses_given_labels=False,
+        watch_collapse=True,
         dropout=plan.published,
     )
     return [first, second]

@@ -105,4 +105,4 @@ def recipe(
         refused_weight=refused_weight,
         differ_weight=differ_weight,
     )
-    return [first, dataclasses.replace(second, name="core_peer", method=method, uses_given_labels=True)]
+    return [first, dataclasses.replace(second, name="core_peer", method=method)]

@@ -56,6 +56,12 @@ def input_config(arch: str) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
 
 
+def largest_size(archs: Sequence[str], unknown: Size = (224, 224)) -> Size:
+    """(height, width) of the largest images that timm names for one of ``archs``: all networks see the same ones."""
+    sizes = [input_config(arch).get("input_size") for arch in archs if timm.is_model(arch)]
+    return max((size[1:] for size in sizes if size), key=lambda size: int(size[0] * size[1]), default=unknown)
+
+
 def renormalise(arch: str, normalisation: str) -> Renormalise | None:
     """What stands before the backbone of ``arch``; None where the images are already as it wants them.
 

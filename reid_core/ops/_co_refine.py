@@ -67,7 +67,7 @@ class _LearnBoth(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, weights: Weights, mean: bool) -> tuple[Tensor, Tensor]:
         gradients = [empty_like(a), empty_like(b)]
-        loss_a, loss_b, mean_a, mean_b, statistics = torch.ops.reid_core.co_refine_pair_means.default(
+        loss_a, loss_b, mean_a, mean_b, statistics = torch.ops.reid_core.co_refine_pair_gradients.default(
             a, b, *gradients, *weights
         )
         ctx.set_materialize_grads(False)
@@ -141,7 +141,7 @@ SHAPES = {
     "co_refine_pair": lambda a, b, *weights: (_shapes.loss_of(a), _shapes.loss_of(a), _statistics(a)),
     "co_refine": lambda logits, peer_logits, *weights: (_shapes.loss_of(logits), _statistics(logits)),
     "co_refine_backward": _shapes.gradient,
-    "co_refine_pair_means": lambda a, *rest: (
+    "co_refine_pair_gradients": lambda a, *rest: (
         *(_shapes.loss_of(a), _shapes.loss_of(a)),
         *(_shapes.loss_of(a).new_empty(()), _shapes.loss_of(a).new_empty(())),
         _statistics(a),

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import logging
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,11 +30,18 @@ def _load() -> str:
         torch.ops.load_library(found.origin)  # type: ignore[no-untyped-call]
     except OSError as error:
         return f"it was built for another machine or another torch than {torch.__version__}: {error}"
-    names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."))
-    for name in names:
-        shapes = {} if name == LIBRARY else getattr(importlib.import_module(name), "SHAPES", {})
-        for op, shape in shapes.items():
-            torch.library.register_fake(f"reid_core::{op}", shape)
+    shapes: dict[str, Callable[..., object]] = {}
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
+        if module.name != LIBRARY:
+            shapes |= getattr(importlib.import_module(module.name), "SHAPES", {})
+    older = [op for op in shapes if not hasattr(torch.ops.reid_core, op)]
+    if older:
+        return (
+            f"it was built from an earlier version, without {', '.join(older)}: build it again with `python setup.py build_ext "
+            "--inplace`, or install the package again"
+        )
+    for op, shape in shapes.items():
+        torch.library.register_fake(f"reid_core::{op}", shape)
     return ""
 
 

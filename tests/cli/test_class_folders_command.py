@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import write_tiny_classes
 
+from reid_core.cli import train
 from reid_core.cli._main import run
+from reid_core.data._guess import guess_dataset
 
 TINY = (
     "--dataset image_folder --arch test_resnet --neck none --image_size 16 16 --augment none --batchsize 8 --workers 0 "
@@ -39,7 +42,7 @@ def test_what_a_run_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert run(["evaluate", str(tmp_path / "run"), str(data), "--workers", "0", "--threads", "1"]) == 0
     assert "15 test images of 5 classes" in capsys.readouterr().out
     assert run([*words, "--name", "another"]) == 3
-    assert "there is no training image; train/<class>/<image> was expected" in capsys.readouterr().err
+    assert "there is no training image; they were expected in 'train', there is 'test'." in capsys.readouterr().err
 
 
 def test_doctor_of_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +56,28 @@ def test_doctor_of_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (data / "test" / "bee").rename(data / "test" / "wasp")
     assert run(["doctor", str(data)]) == 3
     assert "only in train ('bee'); 1 only in test ('wasp')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        ([], (224, 224)),
+        (["--arch", "resnet10t"], (176, 176)),  # what timm trained it at
+        (["--arch", "resnet10t", "vit_base_patch16_384"], (384, 384)),
+        (["--arch", "no_such_network"], (224, 224)),  # said later, by its name
+        (["--arch", "resnet10t", "--image_size", "64", "32"], (64, 32)),
+    ],
+)
+def test_images_are_as_large_as_timm_names_for_the_architecture(words: list[str], size: tuple[int, int]) -> None:
+    parser = argparse.ArgumentParser()
+    train.configure(parser)
+    for dataset, expected in (("image_folder", size), ("market1501", size if "--image_size" in words else (256, 128))):
+        assert train.configuration(parser.parse_args(["--dataset", dataset, *words]))[0].image_size == expected
+
+
+def test_a_test_folder_alone_is_taken_for_class_folders(tmp_path: Path) -> None:
+    data = write_tiny_classes(tmp_path / "data")
+    shutil.rmtree(data / "train")
+    assert guess_dataset(data) == "image_folder"
+    (data / "0001").mkdir()
+    assert guess_dataset(data) == "pid_folders"

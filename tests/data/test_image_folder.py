@@ -96,6 +96,7 @@ def test_a_test_folder_alone_has_classes_but_nothing_to_train_on(tmp_path: Path)
         ("val/cat/2.jpg", 0),
         ("val/dog/1.jpg", 1),
     ]
+    assert image_folder.read(tmp_path, train_split="train_split").train == ()
     with pytest.raises(DataError, match="no training folder 'train_all'"):
         image_folder.read(tmp_path, train_split="train_all")
 

@@ -50,6 +50,22 @@ def test_the_collapsing_run_is_warned_of_once_within_two_epochs_of_the_switch():
     assert "epoch 13" in found[13] and "switch at epoch 12" in found[13] and "--switch 18" in found[13]
 
 
+@pytest.mark.parametrize(
+    ("before_switch", "epochs", "advice"),
+    [
+        (0, 36, "--switch 18 or later, a longer run,"),
+        (0, 18, "a longer run (--epochs) and a later --switch,"),
+        (0, 15, "a longer run (--epochs) and a later --switch,"),
+        (4, 36, "--switch 12 or later, a longer run,"),
+        (4, 16, "a longer run (--epochs) and a later --switch,"),
+    ],
+)
+def test_the_advice_is_one_that_can_be_followed(before_switch, epochs, advice):
+    """--switch lies in the run, and is counted from the end of a first stage."""
+    found = collapse_warning(history(COLLAPSE_AT_12, 12)[:3], 12, before_switch, epochs)
+    assert f"start anew with {advice} or --switch auto" in found
+
+
 def test_the_healthy_run_is_never_warned_of():
     assert warnings(HEALTHY_AT_24, 24) == {}
 

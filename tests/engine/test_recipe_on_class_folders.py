@@ -133,18 +133,25 @@ def test_batches_in_which_a_network_had_no_loss_are_counted_and_shown(cut, folde
     assert "network 1 had nothing to learn from in 8 batches of epoch 2" in capsys.readouterr().err
 
 
-def test_updates_that_overflowed_are_counted_and_shown(folders, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("cut", [None, (0, 4)])
+def test_updates_that_overflowed_are_counted_and_shown(cut, folders, tmp_path, capsys, monkeypatch):
     """No processor scales gradients: network 1's scaler says here that its first two of eight did."""
     update, asked = Learner.update, []
 
     def overflowing(self, where):
         made = update(self, where)
-        asked.append(self)
-        return "overflow" if self is not asked[0] and asked.count(self) < 3 else made
+        asked.append(where)
+        return "overflow" if asked.count(where) == 2 and len(asked) <= 4 else made
 
     monkeypatch.setattr(Learner, "update", overflowing)
     settings = {"dataset": "image_folder", "method": "peer", "epochs": 2, "image_size": (16, 16), "augment": "none"}
-    folder, _ = train(folders, tmp_path, screen=TrainingScreen(), **settings, switch="auto", lr=0.01)
+    settings |= {"switch": "auto", "lr": 0.01}
+    stop = StopRequest()
+    if cut is not None:
+        halting = SilentScreen(lambda e, s: setattr(stop, "requested", 15 if (e, s) == cut else stop.requested))
+        with pytest.raises(Interrupted):
+            train(folders, tmp_path, screen=halting, stop=stop, **settings)
+    folder, _ = train(folders, tmp_path, screen=TrainingScreen(), resume=cut is not None, **settings)
     assert [line["overflows"] for line in metrics(folder)] == [[0, 2], [0, 0]]
     assert "network 1 skipped 2 updates of epoch 1: a gradient overflowed in float16" in capsys.readouterr().err
 

@@ -57,5 +57,5 @@ def test_an_automatic_switch_is_bounded_to_the_middle_third_and_a_fixed_one_is_n
 
 
 def test_only_cores_phase_is_watched_for_collapse():
-    assert [phase.uses_given_labels for phase in core.recipe(PLAN)] == [True, False]
-    assert self_refine.recipe(PLAN)[0].uses_given_labels
+    assert [phase.watch_collapse for phase in core.recipe(PLAN)] == [False, True]
+    assert not self_refine.recipe(PLAN)[0].watch_collapse

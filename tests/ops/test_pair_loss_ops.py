@@ -94,7 +94,7 @@ def test_what_is_too_large_for_the_cache_has_the_same_gradient(classes, computed
 
 
 def test_no_gradient_is_made_where_nobody_learns(monkeypatch):
-    op = torch.ops.reid_core.co_refine_pair_means
+    op = torch.ops.reid_core.co_refine_pair_gradients
     monkeypatch.setattr(op, "default", lambda *arguments: pytest.fail("a gradient was computed"))
     logits = [network.requires_grad_() for network in random_logits(5, 60)]
     with torch.no_grad():

@@ -90,15 +90,15 @@ def test_peers():
 
 def test_gradients_to_be_filled_in():
     good = (Z, Z, torch.zeros(2, 3), torch.zeros(2, 3), 1.0, 1.0, 1.0)
-    OPS.co_refine_pair_means(*good)
+    OPS.co_refine_pair_gradients(*good)
     for place, name in ((2, "gradient_a"), (3, "gradient_b")):
         for value, words in (
             (torch.zeros(2, 4), r"must be contiguous and \(2, 3\), got \(2, 4\)"),
             (torch.zeros(3, 2).t(), r"must be contiguous and \(2, 3\)"),
             (torch.zeros(2, 3).double(), "must be Float, got Double"),
         ):
-            with pytest.raises(RuntimeError, match=f"co_refine_pair_means: {name} {words}"):
-                OPS.co_refine_pair_means(*changed(good, place, value))
+            with pytest.raises(RuntimeError, match=f"co_refine_pair_gradients: {name} {words}"):
+                OPS.co_refine_pair_gradients(*changed(good, place, value))
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])

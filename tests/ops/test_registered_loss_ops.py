@@ -4,6 +4,8 @@ import pytest
 import torch
 from loss_cases import LOSSES, built, labels_of, losses_and_gradients, random_logits, targets_of
 
+from reid_core.ops import _co_refine, _library
+
 pytestmark = built
 
 
@@ -17,7 +19,7 @@ def samples():
         yield ops.co_refine, (logits, peer, *weights)
         statistics = ops.co_refine_pair(logits, peer, *weights)[2]
         yield ops.co_refine_backward, (grad, logits, peer, statistics, 1, *weights)
-        yield ops.co_refine_pair_means, (logits, peer, logits.clone(), logits.clone(), *weights)
+        yield ops.co_refine_pair_gradients, (logits, peer, logits.clone(), logits.clone(), *weights)
         yield ops.cross_entropy, (logits, labels, None, 1.0, 0.0, 0.0)
         yield ops.cross_entropy, (logits, labels, shift, 0.5, 0.5, 0.1)
         statistics = ops.cross_entropy(logits, labels, shift, 0.5, 0.5, 0.1)[1]
@@ -30,6 +32,12 @@ def samples():
         yield ops.confidence_penalty, (logits,)
         yield ops.confidence_penalty_backward, (grad, logits, ops.confidence_penalty(logits)[1])
         yield ops.peer_statistics, (logits, peer, labels)
+
+
+def test_a_library_of_an_earlier_version_is_not_used(monkeypatch):
+    monkeypatch.setitem(_co_refine.SHAPES, "co_refine_of_tomorrow", None)
+    reason = _library._load.__wrapped__()
+    assert "built from an earlier version, without co_refine_of_tomorrow" in reason and "build_ext --inplace" in reason
 
 
 def test_opcheck():

@@ -10,6 +10,7 @@ from conftest import PROJECT
 sys.path.insert(0, str(PROJECT / "tools"))
 
 import results_table
+from _class_table import OTHER
 
 from reid_core.cli import train
 from reid_core.cli._main import same_dashes
@@ -77,7 +78,7 @@ def test_gains_are_paired_and_with_their_standard_error():
     table = TABLES["cifar"]
     plans = [row for row in table.planned() if row["noise"] == "symmetric" and row["ratio"] == "0.2"]
     rows = []
-    for method, other, values in (("baseline", "", (30.0, 50.0)), ("peer", "fasternet_t0", (40.0, 64.0))):
+    for method, other, values in (("baseline", "", (30.0, 50.0)), ("peer", OTHER, (40.0, 64.0))):
         for seed, value in zip("12", values):
             plan = next(p for p in plans if (p["method"], p["arch_net1"], p["seed"]) == (method, other, seed))
             figures = dict.fromkeys(("accuracy", "lowest_recall"), "1.00") | {"forward_passes": "7000"}
@@ -85,7 +86,7 @@ def test_gains_are_paired_and_with_their_standard_error():
             rows.append({**plan, **figures, "balanced_accuracy": str(value), "balanced_accuracy_both": both})
     last = table.summary(rows).splitlines()[-1]
     cells = [cell.strip() for cell in last.strip("|").split("|")]
-    assert cells[:4] == ["20 % symmetric", "peer", "resnet10t + fasternet_t0", "2"]
+    assert cells[:4] == ["20 % symmetric", "peer", f"resnet10t + {OTHER}", "2"]
     assert cells[5:] == ["52.0 ± 12.0", "1.0 ± 0.0", "53.0 ± 12.0", "12.0 ± 2.0", "13.0 ± 2.0", "7,000"]
 
 

@@ -141,6 +141,7 @@ def test_the_configuration_has_no_unknown_setting():
     found = read_toml(CONFIG)
     assert (found["method"], found["stage1_epochs"], found["epochs"]) == ("peer", 20, 100)
     assert (found["stage1_lr"], found["lr"], found["ema"], len(found["arch"])) == (1e-3, 1e-4, 0.9999, 2)
+    assert (found["clip_grad"], found["amp"]) == (1.0, "auto")
 
 
 def test_class_folders_have_the_prior_and_smoothing_of_long_tails():
