@@ -71,7 +71,7 @@ def prepare_data(
     """
     found = read_split(config, reporter.working)
     if not found.train:
-        there = [repr(entry.name) for entry in sorted(found.root.iterdir()) if entry.is_dir()]
+        there = [entry.name for entry in sorted(found.root.iterdir()) if entry.is_dir()]
         raise DataError(
             f"{found.root}: there is no training image; they were expected in {config.train_split!r}, there is "
             f"{some(there, 8) if there else 'no folder at all'}. Name the data set's own folder, and its part to train on with "
