@@ -113,6 +113,12 @@ class TrainConfig:
         "core_peer: weight of the given label where the networks differ; above 0 for long tails (docs/methods.md)",
         "method",
     )
+    before_switch: str = setting(
+        "self_refine",
+        "core_peer: what trains until the switch; peer has the prior of --tau, for long tails",
+        "method",
+        choices=("self_refine", "peer"),
+    )
     confidence_from: str = setting(
         "base", "SELF: loss that the confidence is made of", "method", choices=("base", "combined")
     )

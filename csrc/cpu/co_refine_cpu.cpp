@@ -45,9 +45,10 @@ Tensor co_refine_backward(Tensor grad, Tensor logits, Tensor peer, Tensor statis
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> co_refine_pair_gradients(Tensor a, Tensor b, Tensor gradient_a,
-                                                                        Tensor gradient_b, double soft, double agree,
-                                                                        double disagree) {
-    return reid::co_refine_means("co_refine_pair_gradients", a, b, gradient_a, gradient_b, {soft, agree, disagree}, [](const auto& problem) {
+                                                                            Tensor gradient_b, double soft, double agree,
+                                                                            double disagree) {
+    const char* op = "co_refine_pair_gradients";
+    return reid::co_refine_means(op, a, b, gradient_a, gradient_b, {soft, agree, disagree}, [](const auto& problem) {
         using Wide = std::remove_pointer_t<std::decay_t<decltype(problem.losses[0])>>;
         const reid::Isa isa = reid::instruction_set();
         reid::visit_rows(problem.rows, problem.classes, [&](std::int64_t begin, std::int64_t end) {

@@ -15,6 +15,7 @@ from reid_core.methods._given_loss import GivenLoss
 from reid_core.methods._outputs import co_refine_pair, evidence, rows_of
 from reid_core.methods._peers import Peers
 from reid_core.methods._plan import Plan
+from reid_core.methods.peer import Peer
 from reid_core.types import Batch, NetOutput, Phase, StepResult
 
 
@@ -88,13 +89,18 @@ def recipe(
     refused_weight: float = 1.0,
     differ_weight: float = 0.0,
     confidence_from: str = "base",
+    before_switch: str = "self_refine",
 ) -> list[Phase]:
-    """SELF on both networks until CORE's switch, then both together.
+    """SELF on both networks until CORE's switch, or peer learning where ``before_switch`` says so, then both together.
 
     Raises:
         UsageError: the drop rate is neither a share nor ``auto``.
     """
     first, second = core.recipe(plan, confidence_from=confidence_from)
+    if before_switch == "peer":
+        drop = DropRate.of_settings(drop_rate, drop_ramp, default="0.25")
+        peers = Peer(drop, GivenLoss(tau, smoothing), rank_with, min_keep)
+        first = dataclasses.replace(first, name="peer", method=peers)
     drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto", at_once=True)
     method = CorePeer(
         drop,

@@ -6,8 +6,9 @@ Usage: python tools/bench/losses.py [--only pair others linear million] [--repea
 256 x 10,000; ``linear`` classifier and loss together at 256 x 100,000 x 256, and ``million`` the same at 1,000,000 classes,
 where the plain form would need 8 GB. Contenders take turns: ours (``native``), the definitions in PyTorch (``torch``),
 torch.compile of those (``compiled``), and for the pair what the authors' program composes, written out again here
-(``published``): means, so that ours are asked for with ``reduction="mean"``, and as ``native, rows`` without. ``copy`` copies the logits of one network once; the floor is the bytes that must be moved at that speed. Peaks are those
-of a fresh process, less what it held before and less the gradients. Milliseconds and MB.
+(``published``): means, so that ours are asked for with ``reduction="mean"``, and as ``native, rows`` without. ``copy`` copies the
+logits of one network once; the floor is the bytes that must be moved at that speed. Peaks are those of a fresh process, less what it
+held before and less the gradients. Milliseconds and MB.
 """
 
 from __future__ import annotations
