@@ -137,6 +137,22 @@ def test_recipe_and_its_settings():
     assert (found.given.tau, found.given.smoothing, found.min_keep, found.rank_with) == (1.0, 0.1, 1, "balanced")
 
 
+def test_peer_learning_may_come_before_the_switch():
+    """With its own drop rate and ramp, the prior and smoothing; what follows stays as it was."""
+    asked = {"tau": 1.0, "smoothing": 0.1, "min_keep": 2, "rank_with": "balanced"}
+    first, second = core_peer.recipe(PLAN, **asked, before_switch="peer")
+    assert (first.name, first.epochs, second.name) == ("peer", 8, "core_peer")
+    assert isinstance(first.method, peer.Peer) and first.method.num_networks == 2
+    assert (first.method.drop.final, first.method.drop.ramp, second.method.drop.final) == (0.25, 10, None)
+    for found in (first.method, second.method):
+        assert (found.given.tau, found.given.smoothing, found.min_keep, found.rank_with) == (1.0, 0.1, 2, "balanced")
+    assert first.method.drop is not second.method.drop and first.method.given is not second.method.given
+    drops = [phase.method.drop.final for phase in core_peer.recipe(PLAN, drop_rate="0.3", before_switch="peer")]
+    assert drops == [0.3, 0.3]
+    auto = core_peer.recipe(make_plan("default", 12, "auto"), before_switch="peer")[0]
+    assert auto.end_when is not None
+
+
 def test_labels_that_both_networks_refute_are_refused_from_the_first_batch_on():
     """Samples 0 and 1 are predicted alike, 1 against its label; 2 is not."""
     pair = [torch.eye(3)[[0, 1, 2]] * 5, torch.eye(3)[[0, 1, 0]] * 5]
