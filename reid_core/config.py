@@ -104,18 +104,22 @@ class TrainConfig:
         None, "first epoch of CORE's (core_peer's) phase, or auto (the default of --schedule default)", "method"
     )
     selective: bool = setting(False, "CORE: no hard term where the networks disagree", "method", negatable=True)
-    soft_weight: float = setting(1.0, "CORE, core_peer: weight of the soft term", "method")
-    refused_weight: float = setting(
-        1.0, "core_peer: weight of the hard term where both networks refuse the given label", "method"
+    soft_weight: float | None = setting(
+        None, "CORE, core_peer: weight of the soft term (default: 1; core_peer after peer learning 0.5)", "method"
     )
-    differ_weight: float = setting(
-        0.0,
-        "core_peer: weight of the given label where the networks differ; above 0 for long tails (docs/methods.md)",
+    refused_weight: float | None = setting(
+        None,
+        "core_peer: weight of the hard term where both networks refuse the given label (default: 1; after peer learning 0)",
+        "method",
+    )
+    differ_weight: float | None = setting(
+        None,
+        "core_peer: weight of the given label where the networks differ (default: 0; after peer learning 1)",
         "method",
     )
     before_switch: str = setting(
         "self_refine",
-        "core_peer: what trains until the switch; peer has the prior of --tau, for long tails",
+        "core_peer: what trains until the switch; peer suits long tails and is the default for class folders",
         "method",
         choices=("self_refine", "peer"),
     )

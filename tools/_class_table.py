@@ -18,6 +18,7 @@ SETTINGS = (
 FIRST, OTHER = "resnet10t", "cs3darknet_s"
 PAIRED = ("peer", "core_peer", "core")
 NOISE = (("symmetric", 0.2), ("symmetric", 0.4), ("asymmetric", 0.2), ("asymmetric", 0.4))
+# Of core_peer the defaults of class folders: peer learning before the switch.
 # What a row's method stands for: prior and smoothing are a part of peer learning here, and left out to see what they give.
 METHODS = {
     **{name: f"--method {name}" for name in ("baseline", "core")},

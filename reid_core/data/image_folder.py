@@ -21,7 +21,7 @@ from reid_core.data._files import FOREIGN, is_image, some
 from reid_core.errors import DataError
 from reid_core.types import Sample, Split
 
-TRAIN_DEFAULTS = {"tau": 1.0, "smoothing": 0.1}
+TRAIN_DEFAULTS = {"tau": 1.0, "smoothing": 0.1, "before_switch": "peer"}
 SIZE_OF_ARCHITECTURE = True
 """Images are as large as timm names for the architecture, unless said otherwise."""
 """Photographs of anything, not people who stand; and often long tails: the priors and smoothing of methods that have them."""

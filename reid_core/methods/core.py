@@ -68,8 +68,10 @@ class CoRefine:
         """No state."""
 
 
-def recipe(plan: Plan, soft_weight: float = 1.0, selective: bool = False, confidence_from: str = "base") -> list[Phase]:
-    """SELF on both networks until the switch, then CORE."""
+def recipe(
+    plan: Plan, soft_weight: float | None = None, selective: bool = False, confidence_from: str = "base"
+) -> list[Phase]:
+    """SELF on both networks until the switch, then CORE, whose ``soft_weight`` is 1 unless given."""
     first = Phase(
         "self_refine",
         SelfRefine(2, confidence_from),
@@ -80,7 +82,7 @@ def recipe(plan: Plan, soft_weight: float = 1.0, selective: bool = False, confid
     )
     second = Phase(
         "core",
-        CoRefine(soft_weight, disagree_weight=0.0 if selective else 1.0),
+        CoRefine(1.0 if soft_weight is None else soft_weight, disagree_weight=0.0 if selective else 1.0),
         plan.epochs - plan.last_switch,
         plan.rate(second_phase=True),
         watch_collapse=True,

@@ -77,6 +77,10 @@ class CorePeer(Peers):
         return bool(selected.any()) or (bool(self.refused_weight) and bool(agreement.any()))
 
 
+AFTER_PEER = {"soft_weight": 0.5, "refused_weight": 0.0, "differ_weight": 1.0}
+"""Networks that have learnt from given labels so far, rare classes among them, would forget those by teaching each other."""
+
+
 def recipe(
     plan: Plan,
     drop_rate: str | None = None,
@@ -85,30 +89,29 @@ def recipe(
     smoothing: float = 0.0,
     rank_with: str = "plain",
     min_keep: int = 0,
-    soft_weight: float = 1.0,
-    refused_weight: float = 1.0,
-    differ_weight: float = 0.0,
+    soft_weight: float | None = None,
+    refused_weight: float | None = None,
+    differ_weight: float | None = None,
     confidence_from: str = "base",
     before_switch: str = "self_refine",
 ) -> list[Phase]:
     """SELF on both networks until CORE's switch, or peer learning where ``before_switch`` says so, then both together.
+
+    Weights that are not given, soft, refused and differ: 1, 1 and 0; after peer learning 0.5, 0 and 1 (``docs/results.md``).
 
     Raises:
         UsageError: the drop rate is neither a share nor ``auto``.
     """
     first, second = core.recipe(plan, confidence_from=confidence_from)
     if before_switch == "peer":
+        # One drop rate for both phases: its ramp goes on.
         drop = DropRate.of_settings(drop_rate, drop_ramp, default="0.25")
         peers = Peer(drop, GivenLoss(tau, smoothing), rank_with, min_keep)
         first = dataclasses.replace(first, name="peer", method=peers)
-    drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto", at_once=True)
-    method = CorePeer(
-        drop,
-        GivenLoss(tau, smoothing),
-        rank_with,
-        min_keep,
-        soft_weight=soft_weight,
-        refused_weight=refused_weight,
-        differ_weight=differ_weight,
-    )
+    else:
+        drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto", at_once=True)
+    given = {"soft_weight": soft_weight, "refused_weight": refused_weight, "differ_weight": differ_weight}
+    weights = AFTER_PEER if before_switch == "peer" else {}
+    weights = weights | {name: value for name, value in given.items() if value is not None}
+    method = dataclasses.replace(CorePeer(drop, GivenLoss(tau, smoothing), rank_with, min_keep), **weights)
     return [first, dataclasses.replace(second, name="core_peer", method=method)]

@@ -117,6 +117,8 @@ def test_no_loss_where_no_weight_is_left(pair, refused, learns):
 def test_recipe_and_its_settings():
     first, second = core_peer.recipe(PLAN)
     assert (first.name, second.name, first.epochs, second.epochs) == ("self_refine", "core_peer", 8, 4)
+    found = second.method
+    assert (found.soft_weight, found.refused_weight, found.differ_weight) == (1.0, 1.0, 0.0)
     assert second.method.drop.final is None and second.watch_collapse and not second.dropout
     asked = {
         "soft_weight": 0.5,
@@ -143,12 +145,18 @@ def test_peer_learning_may_come_before_the_switch():
     first, second = core_peer.recipe(PLAN, **asked, before_switch="peer")
     assert (first.name, first.epochs, second.name) == ("peer", 8, "core_peer")
     assert isinstance(first.method, peer.Peer) and first.method.num_networks == 2
-    assert (first.method.drop.final, first.method.drop.ramp, second.method.drop.final) == (0.25, 10, None)
+    assert (first.method.drop.final, first.method.drop.ramp) == (0.25, 10)
     for found in (first.method, second.method):
         assert (found.given.tau, found.given.smoothing, found.min_keep, found.rank_with) == (1.0, 0.1, 2, "balanced")
-    assert first.method.drop is not second.method.drop and first.method.given is not second.method.given
-    drops = [phase.method.drop.final for phase in core_peer.recipe(PLAN, drop_rate="0.3", before_switch="peer")]
-    assert drops == [0.3, 0.3]
+    found = second.method
+    assert (found.soft_weight, found.refused_weight, found.differ_weight) == (0.5, 0.0, 1.0)
+    own = {"soft_weight": 0.25, "refused_weight": 0.75, "differ_weight": 0.0}
+    found = core_peer.recipe(PLAN, **own, before_switch="peer")[1].method
+    assert (found.soft_weight, found.refused_weight, found.differ_weight) == (0.25, 0.75, 0.0)
+    for epoch in range(8):
+        first.method.start_epoch(epoch)
+    second.method.start_epoch(8)
+    assert second.method.state_dict()["drop_rate"] == pytest.approx(0.25 * 8 / 9)  # the ramp goes on
     auto = core_peer.recipe(make_plan("default", 12, "auto"), before_switch="peer")[0]
     assert auto.end_when is not None
 
