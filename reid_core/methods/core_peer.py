@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,8 +111,8 @@ def recipe(
         first = dataclasses.replace(first, name="peer", method=peers)
     else:
         drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto", at_once=True)
+    weights: dict[str, Any] = dict(AFTER_PEER) if before_switch == "peer" else {}
     given = {"soft_weight": soft_weight, "refused_weight": refused_weight, "differ_weight": differ_weight}
-    weights = AFTER_PEER if before_switch == "peer" else {}
-    weights = weights | {name: value for name, value in given.items() if value is not None}
-    method = dataclasses.replace(CorePeer(drop, GivenLoss(tau, smoothing), rank_with, min_keep), **weights)
+    weights |= {name: value for name, value in given.items() if value is not None}
+    method = CorePeer(drop, GivenLoss(tau, smoothing), rank_with, min_keep, **weights)
     return [first, dataclasses.replace(second, name="core_peer", method=method)]
