@@ -36,7 +36,7 @@ def assert_same(curve, plain_curve):
 def test_compiled_ops_are_the_default_and_give_the_same_curve(tiny_market, tmp_path, monkeypatch, plain_curve):
     calls = []
     real = ops.co_refine_pair
-    monkeypatch.setattr(ops, "co_refine_pair", lambda *args: calls.append(1) or real(*args))
+    monkeypatch.setattr(ops, "co_refine_pair", lambda *args, **more: calls.append(1) or real(*args, **more))
     folder, _ = train(tiny_market, tmp_path, "compiled", **SLOW)
     assert len(calls) == 12  # two epochs of six batches
     assert_same(learning_curve(folder), plain_curve)
