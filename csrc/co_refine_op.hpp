@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 
@@ -86,11 +87,12 @@ Tensor mean_of(const Tensor& losses) {
     return mean;
 }
 
-// What both networks' losses are, their means, and the statistics; the gradients of the means are filled in.
+// Forward and backward of both networks at once: their losses, the mean of each, and the statistics; the gradients of the
+// means are filled in.
 template <class Solve>
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> co_refine_means(const char* op, const Tensor& a, const Tensor& b,
-                                                                   const Tensor& gradient_a, const Tensor& gradient_b,
-                                                                   const CoRefineWeights& weights, const Solve& solve) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> co_refine_both_passes(
+    const char* op, const Tensor& a, const Tensor& b, const Tensor& gradient_a, const Tensor& gradient_b,
+    const CoRefineWeights& weights, const Solve& solve) {
     check_pair(op, a, b);
     check_weights(op, weights);
     check_gradient(op, "gradient_a", gradient_a, a);

@@ -129,7 +129,7 @@ class TrainConfig:
     drop_rate: str | None = setting(
         None,
         "peer, core_peer: share of the images predicted alike whose label is refused; auto: the share whose label is another "
-        "than that prediction, the least so far (default: peer 0.25, core_peer auto)",
+        "than that prediction, the least so far (default: 0.25; core_peer after SELF auto)",
         "method",
     )
     drop_ramp: int | None = setting(

@@ -48,7 +48,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> co_refine_pair_gradients(Tens
                                                                             Tensor gradient_b, double soft, double agree,
                                                                             double disagree) {
     const char* op = "co_refine_pair_gradients";
-    return reid::co_refine_means(op, a, b, gradient_a, gradient_b, {soft, agree, disagree}, [](const auto& problem) {
+    return reid::co_refine_both_passes(op, a, b, gradient_a, gradient_b, {soft, agree, disagree}, [](const auto& problem) {
         using Wide = std::remove_pointer_t<std::decay_t<decltype(problem.losses[0])>>;
         const reid::Isa isa = reid::instruction_set();
         reid::visit_rows(problem.rows, problem.classes, [&](std::int64_t begin, std::int64_t end) {

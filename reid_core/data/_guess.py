@@ -29,7 +29,8 @@ def guess_dataset(root: Path) -> str:
     A CSV file is a manifest. In a folder, the released layouts go first (``bounding_box_train`` with the file names
     that tell Market, Duke and CUHK03-NP apart, the lists of MSMT17, the MATLAB file of CUHK03), then the prepared
     layout of those (``train_all``), then ``manifest.csv``, then class folders (``test`` or ``val``, with a
-    training folder beside it or nothing, but no query and no gallery), then identity folders. One folder around all is looked into.
+    training folder beside it or nothing, but no query and no gallery), then identity folders. One folder around all is
+    looked into.
 
     Raises:
         DataError: there is nothing at ``root``, or nothing that fits.
@@ -57,12 +58,13 @@ def guess_dataset(root: Path) -> str:
 
 
 def _has_classes(root: Path) -> bool:
-    """Whether there are class folders in a training and in a test folder; identities are searched for instead."""
+    """Whether a test folder holds class folders, and a training folder too or nothing else is there; identities are
+    searched for instead."""
     if (root / "query").is_dir() or (root / "gallery").is_dir():
         return False
     train, test = (any(_some_images(root / name, 2) for name in part) for part in (TRAIN_FOLDERS, TEST_FOLDERS))
     inner = [entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")]
-    return test and (train or set(inner) <= {*TEST_FOLDERS})
+    return test and (train or set(inner) <= set(TEST_FOLDERS))
 
 
 def _released(folder: Path) -> str:

@@ -22,9 +22,9 @@ from reid_core.errors import DataError
 from reid_core.types import Sample, Split
 
 TRAIN_DEFAULTS = {"tau": 1.0, "smoothing": 0.1, "before_switch": "peer"}
+"""Classes of photographs often have long tails: the prior, the smoothing and the first phase of methods that have them."""
 SIZE_OF_ARCHITECTURE = True
-"""Images are as large as timm names for the architecture, unless said otherwise."""
-"""Photographs of anything, not people who stand; and often long tails: the priors and smoothing of methods that have them."""
+"""Photographs of anything, not people who stand: as large as timm names for the architecture, unless said otherwise."""
 
 TRAIN_FOLDERS = ("train", "train_split")
 TEST_FOLDERS = ("test", "val", "val_split")
@@ -57,8 +57,8 @@ def read(root: Path, *, train_split: str = "train") -> Split:
         alone, as one may have to measure a network again, ``train`` is empty.
 
     Raises:
-        DataError: no such folder, neither training nor test folder, a class without an image, images outside class folders, images of
-            a kind that is not read, or training and test folders whose classes differ.
+        DataError: no such folder, neither training nor test folder, a class without an image, images outside class
+            folders, images of a kind that is not read, or training and test folders whose classes differ.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; one with train/<class>/<image> in it was expected.")
@@ -126,7 +126,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def _train_folder(root: Path, asked: str, there: list[str]) -> str:
-    """What to train on; "" where the usual one is missing beside a test folder."""
+    """What to train on; "" where none of the usual ones is beside a test folder."""
     if asked in there:
         if asked == "train" and "train_split" in there:
             _log.warning(

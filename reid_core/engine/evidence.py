@@ -80,7 +80,7 @@ by 4 % of itself against 1.2 %."""
 
 
 def collapse_warning(
-    history: Sequence[EpochSummary], phase_start: int, before_switch: int = 0, epochs: int | None = None
+    history: Sequence[EpochSummary], phase_start: int, first_stage: int = 0, epochs: int | None = None
 ) -> str | None:
     """A warning, once, if a phase in which predictions teach is losing identities or the given labels, else None.
 
@@ -90,16 +90,16 @@ def collapse_warning(
     Args:
         history: summaries of all epochs so far, the last one within that phase.
         phase_start: the phase's first epoch.
-        before_switch: epochs of ``history`` that ``--switch`` does not count: those of a first stage.
+        first_stage: epochs of ``history`` that ``--switch`` does not count: those of a first stage.
         epochs: of the run, those included; None: any number.
     """
     phase = [summary for summary in history if summary.epoch >= phase_start]
     if not _collapses(phase, history) or any(_collapses(phase[:n], history) for n in range(1, len(phase))):
         return None
     now, first = phase[-1], phase[0]
-    switch = phase_start - before_switch
+    switch = phase_start - first_stage
     later = max(switch + 1, round(1.5 * switch))
-    possible = epochs is None or later < epochs - before_switch
+    possible = epochs is None or later < epochs - first_stage
     advice = (
         f"--switch {later} or later, a longer run," if possible else "a longer run (--epochs) and a later --switch,"
     )

@@ -74,14 +74,14 @@ class Learner:
     def update(self, where: str) -> Update:
         """One step of the optimizer with the mean of the gradients gathered.
 
-        Returns:
-            What became of it: ``made``; ``no loss``; or ``overflow``, where a scaled gradient was not finite and the
-            scaler went down instead.
-
         Without any loss since :meth:`begin`, optimizer, scaler and average all skip it.
 
         Args:
             where: said in the error.
+
+        Returns:
+            What became of it: ``made``; ``no loss``; or ``overflow``, where a scaled gradient was not finite and the
+            scaler went down instead.
 
         Raises:
             NumericalError: a gradient is not finite, and there is no scaler whose business that is.

@@ -93,7 +93,8 @@ def co_refine_pair_loss(
         reaches ``logits_a`` alone, and of the second.
 
     Raises:
-        ValueError: also for another reduction. ValueError, TypeError, RuntimeError: as ``co_refine_loss``.
+        ValueError: as ``co_refine_loss``, or another reduction.
+        TypeError, RuntimeError: as ``co_refine_loss``.
     """
     check_alike("logits_a", logits_a, "logits_b", logits_b)
     _check_weights(soft_weight, agree_weight, disagree_weight)

@@ -69,7 +69,10 @@ def peer_selection(
 
 
 def select_peers(predictions: Tensor, losses: Tensor, drop_rate: float | Tensor, min_keep: int = 0) -> PeerSelection:
-    """Agreement and picks from (2, B) predictions and losses; at least ``min_keep`` of those agreed on, if there are."""
+    """Agreement and picks from (2, B) predictions and losses; at least ``min_keep`` of those agreed on, if there are.
+
+    ``drop_rate`` lies in [0, 1]; as a tensor, (), it is not waited for.
+    """
     agreement = predictions[0] == predictions[1]
     agreed = agreement.sum().double()
     # 1e-9: (1 - 0.9) * 10 is 0.99..., one sample all the same. In tensors: a GPU is not waited for.

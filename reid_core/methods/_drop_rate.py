@@ -95,7 +95,7 @@ class DropRate:
         return self.at_once and self.final is None and self.least is None
 
     def of_batch(self, predictions: Tensor, labels: Tensor) -> float | Tensor:
-        """The drop rate for a batch of (2, B) ``predictions`` and (B,) given ``labels``."""
+        """The drop rate for a batch of (2, B) ``predictions`` and (B,) given ``labels``; (), where it is the batch's own."""
         if not self._each_batch_its_own:
             return self.now
         agreement = predictions[0] == predictions[1]

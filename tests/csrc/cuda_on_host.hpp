@@ -15,7 +15,7 @@
 #include <cstdint>
 
 #include "cuda_halves.hpp"
-#include "cuda_threads.hpp"
+#include "cuda_sharing.hpp"
 
 // CUDA's words.
 

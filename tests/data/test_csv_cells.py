@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid_core.data._csv import from_cell, is_utf8, read_csv, to_cell, write_csv
+from reid_core.data._csv import _TRIGGERS, from_cell, is_utf8, read_csv, to_cell, write_csv
 from reid_core.errors import CheckpointError, DataError
 
 PAYLOADS = [
@@ -61,6 +61,21 @@ def test_cells_by_hand(value: object, cell: str) -> None:
     assert to_cell(value) == cell
     if isinstance(value, str):
         assert from_cell(cell) == value
+
+
+@pytest.mark.parametrize("text", [*(first + "SUM(A1)" for first in _TRIGGERS), "'=x", "''", "-1/-1_c1s1.jpg"])
+def test_cells_never_start_a_formula_and_come_back(text: str) -> None:
+    assert not to_cell(text).startswith(_TRIGGERS)
+    assert from_cell(to_cell(text)) == text
+
+
+@given(st.text(alphabet=st.sampled_from("'=-a\t@") | st.characters(), max_size=8))
+def test_marks_among_any_text_come_back(text: str) -> None:
+    assert from_cell(to_cell(text)) == text
+
+
+def test_foreign_cells_are_left_alone() -> None:
+    assert [from_cell(c) for c in ("'tis.jpg", "a.jpg", "")] == ["'tis.jpg", "a.jpg", ""]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))

@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from released_layouts import MARKET, PREPARED, fill
 
 from reid_core.data import cuhk03, dukemtmc_reid, market1501, msmt17
-from reid_core.data._csv import _TRIGGERS as TRIGGERS
-from reid_core.data._csv import from_cell as unguard
-from reid_core.data._csv import to_cell as guard
-from reid_core.data._find import find_root, resolve_name
+from reid_core.data._find import resolve_name
 from reid_core.errors import DataError, UsageError
 
 READERS = {"market1501": market1501, "dukemtmc_reid": dukemtmc_reid, "cuhk03": cuhk03, "msmt17": msmt17}
@@ -104,37 +102,6 @@ def test_market_names_by_a_second_opinion(pid, camera):
     first, rest = f"{text}_c{camera}s1_000001_00.jpg".split("_", 1)
     expected = (int(first), int(rest[1 : rest.index("s")]) - 1)
     assert market1501.parse(f"{text}_c{camera}s1_000001_00.jpg")[:2] == expected
-
-
-def fill(root: Path, *paths: str) -> Path:
-    for path in paths:
-        target = root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"x")
-    return root
-
-
-MARKET = (
-    "bounding_box_train/0002_c1s1_000451_03.jpg",
-    "bounding_box_train/0002_c2s1_000452_03.JPG",
-    "bounding_box_train/0010_c3s1_000453_03.jpeg",
-    "bounding_box_train/Thumbs.db",
-    "bounding_box_train/._0010_c3s1_000453_03.jpg",
-    "bounding_box_test/-1_c1s1_000401_03.jpg",
-    "bounding_box_test/0000_c1s1_000001_00.jpg",
-    "bounding_box_test/0001_c10s1_000001_00.jpg",
-    "query/0001_c1s1_001051_00.jpg",
-    "readme.txt",
-)
-PREPARED = (
-    "train/0002/0002_c2s1_000452_03.jpg",
-    "train_all/0002/0002_c1s1_000451_03.jpg",
-    "train_all/0002/0002_c2s1_000452_03.jpg",
-    "val/0002/0002_c1s1_000451_03.jpg",
-    "gallery/-1/-1_c1s1_000401_03.jpg",
-    "gallery/0001/0001_c10s1_000001_00.jpg",
-    "query/0001/0001_c1s1_001051_00.jpg",
-)
 
 
 def test_released_layout(tmp_path):
@@ -314,61 +281,6 @@ def test_a_missing_folder_is_an_error(tmp_path):
         market1501.read(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(
-    "name", ["market", "market1501", "Market-1501", "Market-1501-v15.09.15", "pytorch", "MARKET_1501"]
-)
-def test_data_dir_may_be_the_folder_or_hold_it(tmp_path, name):
-    root = fill(tmp_path / name, *MARKET)
-    for dataset in ("market", "Market-1501"):
-        assert find_root(root, dataset) == root
-        assert find_root(tmp_path, dataset) == root
-    nested = fill(tmp_path / "unpacked" / name / "Market-1501", *MARKET)
-    assert find_root(tmp_path / "unpacked", "market") == nested
-
-
-def test_data_dir_prefers_the_reference_name_and_asks_otherwise(tmp_path):
-    fill(tmp_path / "Market-1501-v15.09.15", *MARKET)
-    fill(tmp_path / "pytorch", *PREPARED)
-    with pytest.raises(UsageError, match="several folders"):
-        find_root(tmp_path, "market1501")
-    fill(tmp_path / "market", *PREPARED)
-    assert find_root(tmp_path, "market1501") == tmp_path / "market"
-
-
-def test_data_dir_without_the_data_set_says_what_is_there(tmp_path):
-    fill(tmp_path / "photos", *MARKET)
-    with pytest.raises(DataError) as caught:
-        find_root(tmp_path, "market1501")
-    text = str(caught.value)
-    assert "Market-1501-v15.09.15" in text and "bounding_box_train" in text and "'photos' in it would fit" in text
-    with pytest.raises(DataError, match="not a folder"):
-        find_root(tmp_path / "nowhere", "market1501")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("market", "market1501"),
-        ("Market-1501", "market1501"),
-        ("MARKET_1501", "market1501"),
-        ("duke", "dukemtmc_reid"),
-        ("DukeMTMC-reID", "dukemtmc_reid"),
-        ("dukemtmcreid", "dukemtmc_reid"),
-        ("CUHK-03", "cuhk03"),
-        ("MSMT17", "msmt17"),
-        ("my_own.reader", "my_own.reader"),
-    ],
-)
-def test_names_are_resolved(text, expected):
-    assert resolve_name(text) == expected
-
-
-def test_unknown_names_offer_the_closest():
-    with pytest.raises(UsageError) as caught:
-        resolve_name("markt1501")
-    assert "'market1501'" in str(caught.value) and "msmt17" in str(caught.value)
-
-
 @pytest.mark.parametrize("dataset", READERS)
 def test_every_reader_says_what_it_is(dataset):
     module = importlib.import_module(f"reid_core.data.{dataset}")
@@ -377,24 +289,6 @@ def test_every_reader_says_what_it_is(dataset):
     assert example is not None
     module.parse(example[1])
     assert module.LAYOUT.dataset == dataset == resolve_name(module.LAYOUT.title)
-
-
-PAYLOADS = [first + "SUM(A1)" for first in TRIGGERS] + ["'=x", "''", "-1/-1_c1s1.jpg"]
-
-
-@pytest.mark.parametrize("text", PAYLOADS)
-def test_cells_never_start_a_formula_and_come_back(text):
-    assert not guard(text).startswith(TRIGGERS)
-    assert unguard(guard(text)) == text
-
-
-@given(st.text(alphabet=st.sampled_from("'=-a\t@") | st.characters(), max_size=8))
-def test_cells_round_trip(text):
-    assert unguard(guard(text)) == text
-
-
-def test_foreign_cells_are_left_alone():
-    assert [unguard(c) for c in ("'tis.jpg", "a.jpg", "")] == ["'tis.jpg", "a.jpg", ""]
 
 
 def test_omniglot_counts(tmp_path):

@@ -51,7 +51,7 @@ def test_the_collapsing_run_is_warned_of_once_within_two_epochs_of_the_switch():
 
 
 @pytest.mark.parametrize(
-    ("before_switch", "epochs", "advice"),
+    ("first_stage", "epochs", "advice"),
     [
         (0, 36, "--switch 18 or later, a longer run,"),
         (0, 18, "a longer run (--epochs) and a later --switch,"),
@@ -60,9 +60,9 @@ def test_the_collapsing_run_is_warned_of_once_within_two_epochs_of_the_switch():
         (4, 16, "a longer run (--epochs) and a later --switch,"),
     ],
 )
-def test_the_advice_is_one_that_can_be_followed(before_switch, epochs, advice):
+def test_the_advice_is_one_that_can_be_followed(first_stage, epochs, advice):
     """--switch lies in the run, and is counted from the end of a first stage."""
-    found = collapse_warning(history(COLLAPSE_AT_12, 12)[:3], 12, before_switch, epochs)
+    found = collapse_warning(history(COLLAPSE_AT_12, 12)[:3], 12, first_stage, epochs)
     assert f"start anew with {advice} or --switch auto" in found
 
 

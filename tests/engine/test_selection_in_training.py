@@ -42,16 +42,22 @@ def test_an_epoch_without_any_loss_has_the_loss_0():
 SETTINGS = {"epochs": 4, "switch": "2", "drop_ramp": 2}
 
 
-@pytest.fixture(scope="module", params=["peer", "core_peer"])
+METHODS = {
+    "peer": {"method": "peer"},
+    "core_peer": {"method": "core_peer"},
+    "core_peer after peer": {"method": "core_peer", "before_switch": "peer"},
+}
+
+
+@pytest.fixture(scope="module", params=METHODS)
 def finished(request, tiny_market, tmp_path_factory):
-    """(name of the method, its uninterrupted run)."""
-    return request.param, train(
-        tiny_market, tmp_path_factory.mktemp("runs"), "whole", method=request.param, **SETTINGS
-    )[0]
+    """(its settings, an uninterrupted run)."""
+    asked = METHODS[request.param] | SETTINGS
+    return asked, train(tiny_market, tmp_path_factory.mktemp("runs"), "whole", **asked)[0]
 
 
 def test_the_log_says_how_well_was_selected(finished):
-    name, folder = finished
+    _, folder = finished
     lines = metrics(folder)
     assert lines[-1]["true_agreement"][0] > 0.25  # twice what chance gives
     given = np.array([line.split(",") for line in (folder / "labels.csv").read_text().split()[1:]])
@@ -91,12 +97,12 @@ def test_the_measured_drop_rate_is_the_share_the_records_show(tiny_market, tmp_p
 
 @pytest.mark.parametrize(("epoch", "step"), [(1, 6), (2, 2), (3, 3)])
 def test_interrupted_and_resumed_is_uninterrupted(epoch, step, finished, tiny_market, tmp_path):
-    name, whole = finished
+    asked, whole = finished
     stop = StopRequest()
     screen = SilentScreen(lambda e, s: setattr(stop, "requested", 15 if (e, s) == (epoch, step) else stop.requested))
     with pytest.raises(Interrupted):
-        train(tiny_market, tmp_path, "cut", screen=screen, stop=stop, method=name, **SETTINGS)
-    again, _ = train(tiny_market, tmp_path, "cut", resume=True, method=name, **SETTINGS)
+        train(tiny_market, tmp_path, "cut", screen=screen, stop=stop, **asked)
+    again, _ = train(tiny_market, tmp_path, "cut", resume=True, **asked)
     assert metrics(again) == metrics(whole)
     mine, theirs = weights(again), weights(whole)
     for key, array in theirs.items():

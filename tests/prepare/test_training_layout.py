@@ -3,86 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import PROJECT
+from released_market import MARKET, TREE, fill, images, pack, stamps, tree
 
-from reid_core.cli import _main
 from reid_core.data import cuhk03, dukemtmc_reid, market1501, msmt17
-from reid_core.errors import CheckpointError, DataError, UsageError
-from reid_core.prepare import _checks, _manifest
+from reid_core.errors import DataError, UsageError
+from reid_core.prepare import _manifest
 from reid_core.prepare.training_layout import prepare
-
-PROJECT = Path(__file__).resolve().parents[2]
-MARKET = {
-    "bounding_box_train/0002_c1s1_000451_03.jpg": b"a1",
-    "bounding_box_train/0002_c10s1_000451_03.jpg": b"a2",
-    "bounding_box_train/0002_c2s1_000452_03.JPG": b"a3",
-    "bounding_box_train/0007_c1s1_000001_00.jpg": b"alone",
-    "bounding_box_train/0011_c3s2_000001_00.jpg": b"b1",
-    "bounding_box_train/0011_c4s2_000001_00 \u00fc x.jpeg": b"b2",
-    "bounding_box_train/Thumbs.db": b"thumbs",
-    "bounding_box_test/-1_c1s1_000401_03.jpg": b"junk",
-    "bounding_box_test/0000_c1s1_000001_00.jpg": b"distractor",
-    "bounding_box_test/0001_c1s1_000001_00.jpg": b"g1",
-    "query/0001_c2s1_001051_00.jpg": b"q1",
-    "gt_bbox/0001_c2s1_001051_00.jpg": b"m1",
-    "gt_bbox/0002_c2s1_001051_00.jpg": b"m2",
-    "gt_query/0001_c1s1_001051_00_good.mat": b"mat",
-    "readme.txt": b"read me",
-}
-TREE = {
-    "train_all/0002/0002_c1s1_000451_03.jpg": b"a1",
-    "train_all/0002/0002_c10s1_000451_03.jpg": b"a2",
-    "train_all/0002/0002_c2s1_000452_03.JPG": b"a3",
-    "train_all/0007/0007_c1s1_000001_00.jpg": b"alone",
-    "train_all/0011/0011_c3s2_000001_00.jpg": b"b1",
-    "train_all/0011/0011_c4s2_000001_00 \u00fc x.jpeg": b"b2",
-    "train/0002/0002_c1s1_000451_03.jpg": b"a1",
-    "train/0002/0002_c2s1_000452_03.JPG": b"a3",
-    "train/0007/0007_c1s1_000001_00.jpg": b"alone",  # a single image stays in train
-    "train/0011/0011_c4s2_000001_00 \u00fc x.jpeg": b"b2",
-    "val/0002/0002_c10s1_000451_03.jpg": b"a2",  # "c10" sorts before "c1s"
-    "val/0011/0011_c3s2_000001_00.jpg": b"b1",
-    "query/0001/0001_c2s1_001051_00.jpg": b"q1",
-    "gallery/-1/-1_c1s1_000401_03.jpg": b"junk",
-    "gallery/0000/0000_c1s1_000001_00.jpg": b"distractor",
-    "gallery/0001/0001_c1s1_000001_00.jpg": b"g1",
-    "multi-query/0001/0001_c2s1_001051_00.jpg": b"m1",
-    "multi-query/0002/0002_c2s1_001051_00.jpg": b"m2",
-}
-
-
-def fill(root: Path, files: dict[str, bytes]) -> Path:
-    for path, data in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
-    return root
-
-
-def pack(path: Path, files: dict[str, bytes], top: str = "") -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, data in files.items():
-            packed.writestr(top + name, data)
-    return path
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
-def images(root: Path) -> dict[str, bytes]:
-    return {path: data for path, data in tree(root).items() if "/" in path}
-
-
-def stamps(root: Path) -> dict[str, tuple[int, int]]:
-    return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_ino) for p in root.rglob("*")}
 
 
 @pytest.mark.parametrize("source", ["folder", "nested folder", "zip", "nested zip"])
@@ -192,151 +124,6 @@ def test_manifest_that_cannot_be_read(tmp_path):
         prepare("market1501", src, tmp_path / "out")
 
 
-def test_folders_that_were_not_made_here_are_left_alone(tmp_path):
-    src = fill(tmp_path / "src", MARKET)
-    fill(tmp_path / "out", {"diary.txt": b"mine"})
-    (tmp_path / "file").write_bytes(b"mine")
-    for out, message in (("out", "not empty"), ("file", "not a folder"), ("src", "not empty")):
-        before = stamps(tmp_path)
-        with pytest.raises(UsageError, match=message):
-            prepare("market1501", src, tmp_path / out)
-        assert stamps(tmp_path) == before
-
-
-def test_out_inside_what_is_read_is_refused(tmp_path):
-    src = fill(tmp_path / "src", MARKET)
-    with pytest.raises(UsageError, match="outside"):
-        prepare("market1501", src, src / "query" / "out")
-    prepare("market1501", src, src / "pytorch")  # beside the released folders is where the usual script writes
-    assert images(src / "pytorch") == TREE
-
-
-def test_out_that_was_made_from_something_else_is_refused(tmp_path):
-    src = fill(tmp_path / "src", MARKET)
-    prepare("market1501", src, tmp_path / "out")
-    before = stamps(tmp_path / "out")
-    other = fill(tmp_path / "other", {**MARKET, "query/0001_c3s1_001051_00.jpg": b"more"})
-    duke = fill(
-        tmp_path / "duke",
-        {
-            "bounding_box_train/0002_c1_f0044158.jpg": b"1",
-            "bounding_box_test/0005_c1_f0000001.jpg": b"2",
-            "query/0005_c2_f0000001.jpg": b"3",
-        },
-    )
-    for dataset, source in (("market1501", other), ("dukemtmcreid", duke)):
-        with pytest.raises(UsageError, match="made from something else"):
-            prepare(dataset, source, tmp_path / "out")
-    assert stamps(tmp_path / "out") == before
-    assert prepare("market1501", src, tmp_path / "out", mode="hardlink").already, (
-        "the mode of a finished OUT is history"
-    )
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "items": []}', "\0"])
-def test_a_damaged_journal_is_an_error(tmp_path, text):
-    src = fill(tmp_path / "src", MARKET)
-    prepare("market1501", src, tmp_path / "out")
-    (tmp_path / "out/.prepare.json").write_text(text)
-    with pytest.raises(DataError, match="cannot be read"):
-        prepare("market1501", src, tmp_path / "out")
-
-
-def test_a_forged_journal_moves_nothing_elsewhere(tmp_path):
-    from reid_core.prepare._plan import Item, digest
-
-    src = fill(tmp_path / "src", MARKET)
-    prepare("market1501", src, tmp_path / "out", mode="move")
-    note = json.loads((tmp_path / "out/.prepare.json").read_text())
-    for source, target in (
-        ("../secret", "train/x/y.jpg"),
-        ("query/a.jpg", "../../x/y.jpg"),
-        ("/etc/passwd", "val/x/y"),
-    ):
-        item = Item(source, target, 1, 0, "train", 1, "")
-        note.update(state="working", items=[list(vars(item).values())], plan=digest([item]))
-        (tmp_path / "out/.prepare.json").write_text(json.dumps(note))
-        with pytest.raises(DataError, match="cannot be read"):
-            prepare("market1501", src, tmp_path / "out", mode="move")
-
-
-def test_empty_images_are_all_named_and_nothing_is_written(tmp_path):
-    files = {**MARKET, "query/0001_c3s1_1.jpg": b"", "bounding_box_train/0002_c5s1_1.jpg": b""}
-    for src in (fill(tmp_path / "src", files), pack(tmp_path / "src.zip", files)):
-        with pytest.raises(DataError) as caught:
-            prepare("market1501", src, tmp_path / "out")
-        assert "2 images" in str(caught.value)
-        assert "query/0001_c3s1_1.jpg" in str(caught.value) and "0002_c5s1_1.jpg" in str(caught.value)
-        assert not (tmp_path / "out").exists()
-
-
-def test_damaged_images_are_copied_unopened(tmp_path):
-    files = {**MARKET, "query/0001_c3s1_1.jpg": b"\xff\xd8\xff cut"}
-    prepare("market1501", fill(tmp_path / "src", files), tmp_path / "out")
-    assert (tmp_path / "out/query/0001/0001_c3s1_1.jpg").read_bytes() == b"\xff\xd8\xff cut"
-
-
-@pytest.mark.parametrize(
-    ("extra", "message"),
-    [
-        ({"query/0001_c2s1_001051_00.JPG": b"x"}, "would both become"),
-        ({"query/holiday.jpg": b"x"}, "'holiday.jpg'"),
-        ({"bounding_box_train/0000_c1s1_1.jpg": b"x"}, "belong to the gallery"),
-    ],
-)
-def test_sources_that_do_not_fit(tmp_path, extra, message):
-    with pytest.raises(DataError, match=message):
-        prepare("market1501", fill(tmp_path / "src", {**MARKET, **extra}), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_wrong_sources_are_explained(tmp_path):
-    with pytest.raises(DataError, match="there is nothing at"):
-        prepare("market1501", tmp_path / "nowhere", tmp_path / "out")
-    with pytest.raises(DataError, match="expected bounding_box_train, query, bounding_box_test"):
-        prepare("market1501", fill(tmp_path / "photos", {"a.jpg": b"x"}), tmp_path / "out")
-    prepare("market1501", fill(tmp_path / "src", MARKET), tmp_path / "made")
-    with pytest.raises(DataError, match="prepared already"):
-        prepare("market1501", tmp_path / "made", tmp_path / "out")
-    fill(tmp_path / "two" / "a", MARKET)
-    fill(tmp_path / "two" / "b", MARKET)
-    with pytest.raises(DataError, match="several folders"):
-        prepare("market1501", tmp_path / "two", tmp_path / "out")
-    os.symlink("nowhere", tmp_path / "src/query/0001_c5s1_1.jpg")
-    with pytest.raises(DataError, match="link to nothing"):
-        prepare("market1501", tmp_path / "src", tmp_path / "out")
-
-
-def test_a_pipe_among_the_images_does_not_hang(tmp_path):
-    src = fill(tmp_path / "src", MARKET)
-    os.mkfifo(src / "query/0001_c5s1_1.jpg")
-    with pytest.raises(DataError, match="no regular file"):
-        prepare("market1501", src, tmp_path / "out")
-
-
-def test_modes_that_the_source_cannot_give(tmp_path):
-    packed = pack(tmp_path / "src.zip", MARKET)
-    for mode in ("hardlink", "symlink", "move"):
-        with pytest.raises(UsageError, match="use --mode copy"):
-            prepare("market1501", packed, tmp_path / "out", mode=mode)
-    src = fill(tmp_path / "src", MARKET)
-    with pytest.raises(UsageError, match="'hardlink'"):
-        prepare("market1501", src, tmp_path / "out", mode="hardlinks")
-    (tmp_path / "real.jpg").write_bytes(b"x")
-    os.symlink(tmp_path / "real.jpg", src / "query/0001_c5s1_1.jpg")
-    with pytest.raises(UsageError, match="are links"):
-        prepare("market1501", src, tmp_path / "out", mode="move")
-    assert not (tmp_path / "out").exists() and set(MARKET) <= set(tree(src))
-
-
-def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
-    src = fill(tmp_path / "src", MARKET)
-    monkeypatch.setattr(_checks.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
-    with pytest.raises(CheckpointError, match="10 free"):
-        prepare("market1501", src, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_duke(tmp_path):
     files = {
         "DukeMTMC-reID/bounding_box_train/0002_c1_f0044158.jpg": b"1",
@@ -384,83 +171,6 @@ def test_cuhk03_np(tmp_path):
         prepare("market1501", src, tmp_path / "other", options={"images": "detected"})
     with pytest.raises(DataError, match="cuhk-03.mat"):
         prepare("cuhk03", src, tmp_path / "other", options={"protocol": "classic"})
-
-
-def run(*argv: object) -> int:
-    return _main.run([str(word) for word in argv])
-
-
-def test_command(tmp_path, capsys):
-    src, out = fill(tmp_path / "src", MARKET), tmp_path / "out"
-    assert run("prepare", "market1501", src, out) == 0
-    shown = capsys.readouterr()
-    assert ["train_all", "6", "3", "12,936", "751", "differs"] in [line.split() for line in shown.out.splitlines()]
-    assert "warning: the counts of train_all, train, val, query, gallery, multi-query" in shown.err
-    assert run("prepare", "market1501", src, out, "--json") == 0
-    shown = capsys.readouterr()
-    assert json.loads(shown.out)["counts"]["train"] == {"images": 4, "identities": 3}
-    assert "complete already; nothing was changed" in shown.err
-
-
-@pytest.mark.parametrize(
-    ("argv", "code"),
-    [
-        (("prepare", "market1501", "SRC"), 2),
-        (("prepare", "market1501", "SRC", "OUT", "x"), 2),
-        (("prepare", "market1501", "SRC", "OUT", "--ids", "3"), 2),
-        (("prepare", "market1501", "SRC", "OUT", "--images", "labeled"), 2),
-        (("prepare", "market1501", "SRC", "OUT", "--mode", "move"), 2),  # no terminal to ask at
-        (("prepare", "markt1501", "SRC", "OUT"), 2),
-        (("prepare", "market1501", "SRC/query", "OUT"), 3),
-    ],
-)
-def test_command_mistakes(tmp_path, capsys, argv, code):
-    src, out = fill(tmp_path / "src", MARKET), tmp_path / "out"
-    assert run(*(a.replace("SRC", str(src)).replace("OUT", str(out)) for a in argv)) == code
-    shown = capsys.readouterr()
-    assert shown.out == "" and shown.err.startswith("reid-core prepare: error: ") and shown.err.count("\n") == 1
-    assert not out.exists() and tree(src) == MARKET
-
-
-def test_command_moves_with_yes(tmp_path):
-    src, out = fill(tmp_path / "src", MARKET), tmp_path / "out"
-    assert run("prepare", "market1501", src, out, "--mode", "move", "--yes") == 0
-    assert images(out) == TREE
-
-
-def test_tool(tmp_path):
-    """The script of a checkout, from another folder, with a disk that takes no more: exit 4, then on to the end."""
-    src, out = fill(tmp_path / "src", {**MARKET, "query/0001_c3s1_1.jpg": bytes(200_000)}), tmp_path / "out"
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
-    tool = str(PROJECT / "tools/prepare_market1501.py")
-    start = f"import runpy, sys; sys.argv = [{tool!r}, {str(src)!r}, {str(out)!r}]; runpy.run_path({tool!r}, run_name='__main__')"
-    full = subprocess.run(
-        [sys.executable, "-c", limit + start], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert full.returncode == 4, full.stderr
-    assert "free some space" in full.stderr and "Traceback" not in full.stderr
-    left = images(out)
-    assert left and all(TREE[path] == data for path, data in left.items()), "what is there is whole"
-    assert not (out / ".prepare.part").exists() and not (out / "manifest.csv").exists()
-    done = subprocess.run([sys.executable, tool, src, out], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "train_all" in done.stdout, done.stderr
-    assert images(out) == {**TREE, "query/0001/0001_c3s1_1.jpg": bytes(200_000)}
-
-
-def test_synthetic_is_wired(tmp_path, monkeypatch, capsys):
-    from types import SimpleNamespace
-
-    from reid_core.cli import prepare as verb
-
-    called = []
-    fake = SimpleNamespace(write=lambda out, **given: called.append((out, given["ids"], given["seed"])))
-    monkeypatch.setattr(verb, "resolve_name", lambda text: text)
-    monkeypatch.setattr(verb.plugins, "load", lambda package, name: fake)
-    assert run("prepare", "synthetic", tmp_path / "out", "--ids", 12, "--seed", 3) == 0
-    assert called == [(tmp_path / "out", 12, 3)]
-    for argv in (("extra", "--ids", 3), (), ("--ids", 3, "--mode", "move")):
-        assert run("prepare", "synthetic", tmp_path / "out", *argv) == 2
-    assert len(called) == 1 and "needs --ids" in capsys.readouterr().err
 
 
 def test_omniglot(tmp_path):
