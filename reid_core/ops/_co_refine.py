@@ -29,8 +29,8 @@ def co_refine_pair(a: Tensor, b: Tensor, weights: Weights, mean: bool = False) -
         a, b: (B, C) float32, float64, bfloat16 or float16, on the CPU or a GPU; any strides (where classes are not
             neighbours a copy is made).
         weights: at least 0.
-        mean: the means of the losses, without dimensions: at 32 x 751 torch needs as long for two means, forward and
-            backward, as the losses and both gradients take.
+        mean: the means of the losses, without dimensions: at 32 x 751 torch's means, forward and backward, would take half
+            as long again.
 
     Raises:
         RuntimeError: shapes, types or devices that do not fit, no class, or a negative weight; or a second derivative.
