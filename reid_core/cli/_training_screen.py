@@ -26,7 +26,9 @@ class TrainingScreen:
         self.epochs = 0
         self.folder = Path()
 
-    def started(self, data: TrainingData, walk: PhaseWalk, folder: Path, first_epoch: int) -> None:
+    def started(
+        self, data: TrainingData, walk: PhaseWalk, folder: Path, first_epoch: int, image_size: tuple[int, int]
+    ) -> None:
         """What will be trained on, and where it lies."""
         split, labels = data.split, data.labels
         self.epochs, self.folder = walk.epochs, folder
@@ -41,7 +43,8 @@ class TrainingScreen:
             say(f"validation: {_validated_by(data.validation.split)}; the best epoch by it is reported")
         names = " then ".join(_length(walk, position) for position in range(walk.first, len(walk.phases)))
         begins = f", going on at epoch {first_epoch}" if first_epoch > walk.first_epoch else ""
-        say(f"{walk.epochs} epochs: {names}{begins}; run folder {folder}")
+        height, width = image_size
+        say(f"{walk.epochs} epochs: {names}{begins}; images of {height} x {width}; run folder {folder}")
 
     def working(self, title: str) -> Callable[[int, int], None]:
         """A bar of its own for work that is not training."""

@@ -124,7 +124,7 @@ def run_training(config: TrainConfig, host: Host, resume: bool = False) -> Path:
             unpack(trainer, checkpoint.tensors, checkpoint.meta)
             run.rewind(trainer.epoch)
             mend_best(run, checkpoint)
-        reporter.started(data, walk, run.path, trainer.epoch)
+        reporter.started(data, walk, run.path, trainer.epoch, sizes.full)
         try:
             trainer.fit()
         except Interrupted as stopped:

@@ -13,8 +13,10 @@ from reid_core.engine.training_data import TrainingData
 class Reporter(Protocol):
     """What a run shows while it goes on."""
 
-    def started(self, data: TrainingData, walk: PhaseWalk, folder: Path, first_epoch: int) -> None:
-        """Everything was checked; training begins."""
+    def started(
+        self, data: TrainingData, walk: PhaseWalk, folder: Path, first_epoch: int, image_size: tuple[int, int]
+    ) -> None:
+        """Everything was checked; training begins. ``image_size``: (height, width) in the end."""
 
     def working(self, title: str) -> Callable[[int, int], None]:
         """A stretch of work that is not training, as a (done, total) callback."""

@@ -121,6 +121,8 @@ def build_network(
             if neck == "bnneck":
                 keep_last_resolution(backbone)
             features = count_features(backbone, height, width)
+        except UsageError:  # of the weights; the size has no part in it
+            raise
         except (RuntimeError, ValueError, AssertionError) as error:
             raise too_odd(arch, image_size, str(error), lambda size: _takes(arch, size)) from error
         head = build_neck(neck, features, num_classes, neck_dim, dropout)

@@ -37,7 +37,7 @@ _KINDS: dict[str, tuple[Level, str, str]] = {
         "serious",
         "there are no training images",
         (
-            "Put them into train/, one folder an identity, or mark rows of the manifest as train; to measure a finished "
+            "Put them into train/, one folder an identity or class, or mark rows of the manifest as train; to measure a finished "
             "model they are not needed."
         ),
     ),

@@ -29,6 +29,7 @@ def test_what_a_run_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "image_folder: 48 training images of 5 classes" in shown.err and "15 test images" in shown.err
     assert "validation: 12 more images of 5 classes by given label" in shown.err
     assert "made wrong (symmetric)" in shown.err
+    assert "; images of 16 x 16; run folder" in shown.err
     line = next(line for line in shown.err.splitlines() if line.startswith("epoch   2/2"))
     assert "accuracy " in line and " balanced " in line and "validation balanced " in line and "mAP" not in line
     head = shown.out.splitlines()[0].split()

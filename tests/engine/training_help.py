@@ -32,7 +32,7 @@ class SilentScreen:
     def __init__(self, at_step=None):
         self.notes, self.lines, self.steps, self.at_step = [], [], [], at_step
 
-    def started(self, data, walk, folder, first_epoch):
+    def started(self, data, walk, folder, first_epoch, image_size):
         self.data, self.walk, self.folder, self.first_epoch = data, walk, folder, first_epoch
 
     def working(self, title):

@@ -138,3 +138,14 @@ def test_what_timm_warns_of_while_tables_are_made_anew_is_not_shown(recwarn):
     backbone = Told(2, 2)
     set_input_size(backbone, (32, 16), None)
     assert backbone.told == (32, 16) and not recwarn.list
+
+
+def test_weights_that_cannot_be_fetched_are_not_blamed_on_the_image_size(monkeypatch):
+    def unreachable(*args, **more):
+        raise OSError("no connection")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(
+        UsageError, match=r"^--weights imagenet: the weights of resnet10t could not be fetched \(OSError"
+    ):
+        build_network("resnet10t", 3, image_size=(32, 32), pretrained=True)
