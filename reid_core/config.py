@@ -112,9 +112,15 @@ class TrainConfig:
         "core_peer: weight of the hard term where both networks refuse the given label (default: 1; after peer learning 0)",
         "method",
     )
+    supported_weight: float | None = setting(
+        None,
+        "core_peer: weight of the given label where the networks differ and one of them predicts it (default: 1)",
+        "method",
+    )
     differ_weight: float | None = setting(
         None,
-        "core_peer: weight of the given label where the networks differ (default: 0; after peer learning 1)",
+        "core_peer: weight of the given label where the networks differ and neither predicts it (default: 0; after peer "
+        "learning 1)",
         "method",
     )
     before_switch: str = setting(
@@ -129,12 +135,14 @@ class TrainConfig:
     drop_rate: str | None = setting(
         None,
         "peer, core_peer: share of the images predicted alike whose label is refused; auto: the share whose label is another "
-        "than that prediction, the least so far (default: 0.25; core_peer after SELF auto)",
+        "than that prediction, in core_peer after SELF, where it is the default, batch by batch, elsewhere the least so far "
+        "(default elsewhere: 0.25)",
         "method",
     )
     drop_ramp: int | None = setting(
         None,
-        "peer, core_peer: epochs until the drop rate is reached (default: 10; with auto 1, in core_peer auto at once)",
+        "peer, core_peer: epochs until the drop rate is reached (default: 10; with auto 1; core_peer's auto, batch by batch, "
+        "has none)",
         "method",
     )
     tau: float = setting(0.0, "peer, core_peer: strength of the prior of balanced softmax (class folders: 1)", "method")

@@ -57,6 +57,7 @@ def _check(config: TrainConfig) -> None:
         "batchsize": (2, math.inf),
         "soft_weight": (0.0, math.inf),
         "refused_weight": (0.0, math.inf),
+        "supported_weight": (0.0, math.inf),
         "differ_weight": (0.0, math.inf),
         "tau": (0.0, 100.0),
         "smoothing": (0.0, 1.0),

@@ -49,8 +49,9 @@ class DropRate:
         final: the share at the end of the ramp, or None: the least ``refused_share`` of the epochs so far. The least one,
             because what is refused is taught by the networks' own predictions: the share itself runs away with them.
         ramp: epochs of the phase until ``final`` is reached.
-        at_once: before anything is measured, each batch's own share is taken, without a ramp: for networks that know much
-            already when the phase begins, and would learn an epoch of labels that they refute.
+        of_each_batch: instead of all that, exactly the share of each batch, from the first: for networks that know much
+            already when the phase begins. A share of the epoch before refuses too few of a batch with many wrong labels, and
+            those are learnt.
         epochs: how many epochs of the phase have begun.
         least: the least share measured so far; None before the first.
         labels: (N,) given labels that it is measured on; None before ``watch``.
@@ -58,24 +59,26 @@ class DropRate:
 
     final: float | None
     ramp: int
-    at_once: bool = False
+    of_each_batch: bool = False
     epochs: int = 0
     least: float | None = None
     labels: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def of_settings(cls, drop_rate: str | None, drop_ramp: int | None, default: str, at_once: bool = False) -> DropRate:
+    def of_settings(
+        cls, drop_rate: str | None, drop_ramp: int | None, default: str, of_each_batch: bool = False
+    ) -> DropRate:
         """From ``--drop_rate`` (a number in [0, 1], ``auto`` or None for ``default``) and ``--drop_ramp``.
 
         None for the ramp: the published 10 epochs to a given share; a measured share is used as it is from the second
-        epoch on, or ``at_once``.
+        epoch on, or that ``of_each_batch``.
 
         Raises:
             UsageError: the drop rate is neither.
         """
         text = default if drop_rate is None else drop_rate
         if text == "auto":
-            return cls(None, 1 if drop_ramp is None else drop_ramp, at_once and drop_ramp is None)
+            return cls(None, 1 if drop_ramp is None else drop_ramp, of_each_batch and drop_ramp is None)
         try:
             final = float(text)
         except ValueError:
@@ -86,17 +89,13 @@ class DropRate:
 
     @property
     def now(self) -> float:
-        """The drop rate of the epoch that began last."""
+        """The drop rate of the epoch that began last, where batches have not their own."""
         final = self.least if self.final is None else self.final
         return 0.0 if final is None else ramped(max(self.epochs - 1, 0), final, self.ramp)
 
-    @property
-    def _each_batch_its_own(self) -> bool:
-        return self.at_once and self.final is None and self.least is None
-
     def of_batch(self, predictions: Tensor, labels: Tensor) -> float | Tensor:
         """The drop rate for a batch of (2, B) ``predictions`` and (B,) given ``labels``; (), where it is the batch's own."""
-        if not self._each_batch_its_own:
+        if not self.of_each_batch:
             return self.now
         agreement = predictions[0] == predictions[1]
         refused = (agreement & (predictions[0] != labels)).sum()
@@ -112,7 +111,7 @@ class DropRate:
 
     def end_epoch(self, records: EpochRecords) -> None:
         """Measure the share, where it is asked for."""
-        if self.final is not None:
+        if self.final is not None or self.of_each_batch:
             return
         if self.labels is None:
             raise RuntimeError("begin() must be called before the first epoch: the drop rate is measured on all labels")
@@ -123,7 +122,7 @@ class DropRate:
     def state_dict(self) -> dict[str, Any]:
         """Also ``drop_rate``, for the log alone: None where each batch has its own."""
         return {
-            "drop_rate": None if self._each_batch_its_own else self.now,
+            "drop_rate": None if self.of_each_batch else self.now,
             "drop_epochs": self.epochs,
             "drop_least": self.least,
         }

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reid_core.losses.peer_selection import PeerSelection
 from reid_core.methods import core
 from reid_core.methods._drop_rate import DropRate
 from reid_core.methods._given_loss import GivenLoss
@@ -28,10 +29,11 @@ class CorePeer(Peers):
     |---|---|---|
     | the same | yes | cross-entropy with the given label, with prior and smoothing |
     | the same | no | ``refused_weight`` x cross-entropy with j's prediction + ``soft_weight`` x cross-entropy with j's distribution |
-    | not the same | | ``differ_weight`` x cross-entropy with the given label + ``soft_weight`` x cross-entropy with j's distribution |
+    | not the same, one of them the given label | | ``supported_weight`` x cross-entropy with the given label + ``soft_weight`` x cross-entropy with j's distribution |
+    | not the same, neither the given label | | ``differ_weight`` x the same + ``soft_weight`` x the same |
 
     Attributes:
-        soft_weight, refused_weight, differ_weight: as above.
+        soft_weight, refused_weight, supported_weight, differ_weight: as above.
 
     Reference:
         a combination of this package. Z. Sun et al., "Webly Supervised Fine-Grained Recognition: Benchmark Datasets and
@@ -41,6 +43,7 @@ class CorePeer(Peers):
 
     soft_weight: float = 1.0
     refused_weight: float = 1.0
+    supported_weight: float = 1.0
     differ_weight: float = 0.0
 
     def step(self, outputs: Sequence[NetOutput], batch: Batch) -> StepResult:
@@ -49,33 +52,37 @@ class CorePeer(Peers):
         chosen = self.choose(outputs, batch.labels, seen)
         selected = chosen.picks.flip(0)
         pair = co_refine_pair(outputs, self.soft_weight, self.refused_weight, 0.0)
-        differ = ~chosen.agreement if self.differ_weight else torch.zeros_like(chosen.agreement)
+        given_weight = self._given_weight(chosen, batch.labels)
+        given = given_weight > 0
         losses: list[Tensor | None] = []
         rows = []
         for k, (output, refined) in enumerate(zip(outputs, pair)):
             easy = self.given.with_prior(rows_of(output, selected[k]), batch.labels[selected[k]])
             loss = refined.masked_scatter(selected[k], easy)
-            if self.differ_weight:
-                hard = self.given.plain(rows_of(output, differ), batch.labels[differ])
-                loss = loss + self.differ_weight * torch.zeros_like(loss).masked_scatter(differ, hard)
-            losses.append(loss.mean() if self._teaches(selected[k], chosen.agreement) else None)
+            if self.supported_weight or self.differ_weight:
+                hard = self.given.plain(rows_of(output, given), batch.labels[given])
+                loss = loss + torch.zeros_like(loss).masked_scatter(given, given_weight[given] * hard)
+            losses.append(loss.mean() if self._teaches(selected[k], chosen.agreement, given) else None)
             rows.append(loss.detach())
         records = {
             **seen,
             "loss": torch.stack(rows),
-            "selected": selected | differ,
+            "selected": selected | given,
             "agreement": chosen.agreement,
-            "refined_label": torch.where(selected | differ, batch.labels, seen["prediction"].flip(0)),
+            "refined_label": torch.where(selected | given, batch.labels, seen["prediction"].flip(0)),
         }
         return StepResult(losses, records)
 
-    def _teaches(self, selected: Tensor, agreement: Tensor) -> bool:
+    def _given_weight(self, chosen: PeerSelection, labels: Tensor) -> Tensor:
+        """(B,) weights of the given label where the networks differ; 0 elsewhere."""
+        supported = (chosen.predictions == labels).any(dim=0)
+        return (self.supported_weight * supported + self.differ_weight * ~supported) * ~chosen.agreement
+
+    def _teaches(self, selected: Tensor, agreement: Tensor, given: Tensor) -> bool:
         """Whether any sample has a term: an optimizer that steps without one still decays the weights."""
         if self.soft_weight:
             return len(selected) > 0
-        if self.differ_weight and not bool(agreement.all()):
-            return True
-        return bool(selected.any()) or (bool(self.refused_weight) and bool(agreement.any()))
+        return bool((selected | given).any()) or (bool(self.refused_weight) and bool(agreement.any()))
 
 
 AFTER_PEER = {"soft_weight": 0.5, "refused_weight": 0.0, "differ_weight": 1.0}
@@ -92,13 +99,15 @@ def recipe(
     min_keep: int = 0,
     soft_weight: float | None = None,
     refused_weight: float | None = None,
+    supported_weight: float | None = None,
     differ_weight: float | None = None,
     confidence_from: str = "base",
     before_switch: str = "self_refine",
 ) -> list[Phase]:
     """SELF on both networks until CORE's switch, or peer learning where ``before_switch`` says so, then both together.
 
-    Weights that are not given, soft, refused and differ: 1, 1 and 0; after peer learning 0.5, 0 and 1 (``docs/results.md``).
+    Weights that are not given, soft, refused, supported and differ: 1, 1, 1 and 0; after peer learning 0.5, 0, 1 and 1
+    (``docs/results.md``).
 
     Raises:
         UsageError: the drop rate is neither a share nor ``auto``.
@@ -110,9 +119,14 @@ def recipe(
         peers = Peer(drop, GivenLoss(tau, smoothing), rank_with, min_keep)
         first = dataclasses.replace(first, name="peer", method=peers)
     else:
-        drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto", at_once=True)
+        drop = DropRate.of_settings(drop_rate, drop_ramp, default="auto", of_each_batch=True)
     weights: dict[str, Any] = dict(AFTER_PEER) if before_switch == "peer" else {}
-    given = {"soft_weight": soft_weight, "refused_weight": refused_weight, "differ_weight": differ_weight}
-    weights |= {name: value for name, value in given.items() if value is not None}
+    asked = {
+        "soft_weight": soft_weight,
+        "refused_weight": refused_weight,
+        "supported_weight": supported_weight,
+        "differ_weight": differ_weight,
+    }
+    weights |= {name: value for name, value in asked.items() if value is not None}
     method = CorePeer(drop, GivenLoss(tau, smoothing), rank_with, min_keep, **weights)
     return [first, dataclasses.replace(second, name="core_peer", method=method)]

@@ -84,15 +84,27 @@ def test_core_too(tiny_market, tmp_path):
 
 
 def test_the_measured_drop_rate_is_the_share_the_records_show(tiny_market, tmp_path):
-    folder, _ = train(tiny_market, tmp_path, "r", method="core_peer", epochs=4, switch="1", lr=0.02)
+    asked = {"drop_rate": "auto", "drop_ramp": 1}
+    folder, _ = train(tiny_market, tmp_path, "r", method="core_peer", epochs=4, switch="1", lr=0.02, **asked)
     lines, least = metrics(folder), []
     labels = np.array([int(line.split(",")[1]) for line in (folder / "labels.csv").read_text().split()[1:]])
     for line in lines[1:]:
-        assert line["method"]["drop_rate"] == (min(least) if least else None)
+        assert line["method"]["drop_rate"] == (min(least) if least else 0.0)
         guesses = np.load(folder / "records" / f"epoch_{line['epoch']:03d}.npz")["prediction"]
         agreed = guesses[0] == guesses[1]
         least.append(float((guesses[0] != labels)[agreed].mean()))
     assert lines[-1]["method"]["drop_rate"] > 0
+
+
+def test_as_many_labels_are_learnt_as_a_network_predicts(tiny_market, tmp_path):
+    """The default of core_peer: each batch has its own drop rate, and where the networks differ one may support the label."""
+    folder, _ = train(tiny_market, tmp_path, "r", method="core_peer", epochs=4, switch="1", lr=0.02, smoothing=0.0)
+    labels = np.array([int(line.split(",")[1]) for line in (folder / "labels.csv").read_text().split()[1:]])
+    for line in metrics(folder)[1:]:
+        assert line["method"]["drop_rate"] is None
+        records = np.load(folder / "records" / f"epoch_{line['epoch']:03d}.npz")
+        refuted = (records["prediction"] != labels).all(axis=0)
+        assert refuted.any() and (records["selected"].sum() == 2 * (~refuted).sum())
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(1, 6), (2, 2), (3, 3)])

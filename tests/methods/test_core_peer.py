@@ -22,11 +22,17 @@ def method(rate=0.25, tau=0.0, smoothing=0.0, counts=None, **more):
 
 @pytest.mark.parametrize(("soft", "refused"), [(1.0, 1.0), (0.25, 0.5), (1.0, 0.0), (0.0, 1.0)])
 @pytest.mark.parametrize(("tau", "smoothing"), [(0.0, 0.0), (1.0, 0.1)])
-@pytest.mark.parametrize("differ", [0.0, 0.6])
-def test_the_table_in_loops(soft, refused, tau, smoothing, differ):
+@pytest.mark.parametrize(("supported", "differ"), [(0.0, 0.0), (0.7, 0.0), (0.0, 0.6), (0.7, 0.6)])
+def test_the_table_in_loops(soft, refused, tau, smoothing, supported, differ):
     counts, rate = [40, 3, 9, 1], 0.4
     pair, labels = random_pair(seed=2)
-    found = method(rate, tau, smoothing, counts, soft_weight=soft, refused_weight=refused, differ_weight=differ)
+    weights = {
+        "soft_weight": soft,
+        "refused_weight": refused,
+        "supported_weight": supported,
+        "differ_weight": differ,
+    }
+    found = method(rate, tau, smoothing, counts, **weights)
     result = step(found, pair, labels)
     log_p = [[[z - math.log(sum(math.exp(v) for v in row)) for z in row] for row in logits.tolist()] for logits in pair]
     guesses = [[row.index(max(row)) for row in rows] for rows in log_p]
@@ -46,19 +52,22 @@ def test_the_table_in_loops(soft, refused, tau, smoothing, differ):
             else:
                 total += soft * -sum(math.exp(p) * q for p, q in zip(log_p[j][i], log_p[k][i]))
                 total += refused * -log_p[k][i][guesses[j][i]] if i in agreed else 0.0
-            if i not in agreed and differ:
+            weight = supported if labels[i].item() in (guesses[0][i], guesses[1][i]) else differ
+            if i not in agreed and weight:
                 plain = (1 - smoothing) * -log_p[k][i][labels[i]] + smoothing * -sum(log_p[k][i]) / len(counts)
-                total += differ * plain
+                total += weight * plain
                 taught = labels[i].item()
             assert result.records["refined_label"][k, i] == taught
-            assert result.records["selected"][k, i] == (i in picks or (i not in agreed and differ > 0))
+            assert result.records["selected"][k, i] == (i in picks or (i not in agreed and weight > 0))
         assert result.losses[k].item() == pytest.approx(total / len(labels), rel=1e-5)
 
 
 def test_given_labels_where_they_differ_and_nothing_else_refused_is_peer_learning():
     """But for the mean, which is over the whole batch here."""
     pair, labels = random_pair()
-    found = step(method(0.25, soft_weight=0.0, refused_weight=0.0, differ_weight=1.0), pair, labels)
+    found = step(
+        method(0.25, soft_weight=0.0, refused_weight=0.0, supported_weight=1.0, differ_weight=1.0), pair, labels
+    )
     expected = step(peer.Peer(fixed(0.25), GivenLoss()), pair, labels)
     for k in (0, 1):
         learnt = int(expected.records["selected"][k].sum())
@@ -68,7 +77,7 @@ def test_given_labels_where_they_differ_and_nothing_else_refused_is_peer_learnin
 
 def test_nothing_picked_is_selective_core_to_the_last_bit():
     pair, labels = random_pair()
-    found = step(method(1.0), pair, labels)
+    found = step(method(1.0, supported_weight=0.0), pair, labels)
     expected = step(core.CoRefine(disagree_weight=0.0), pair, labels)
     for mine, theirs in zip(found.losses, expected.losses):
         assert torch.equal(mine, theirs)
@@ -77,7 +86,7 @@ def test_nothing_picked_is_selective_core_to_the_last_bit():
 
 def test_nothing_refused_is_the_given_label_where_they_agree_and_the_soft_term_elsewhere():
     pair, labels = random_pair()
-    found = step(method(0.0), pair, labels)
+    found = step(method(0.0, supported_weight=0.0), pair, labels)
     agree = pair[0].argmax(1) == pair[1].argmax(1)
     for k in (0, 1):
         given = functional.cross_entropy(pair[k], labels, reduction="none")
@@ -100,16 +109,19 @@ def test_a_refused_batch_of_one_still_learns_from_the_peer():
 
 
 @pytest.mark.parametrize(
-    ("pair", "refused", "learns"),
+    ("pair", "refused", "supported", "differ", "learns"),
     [
-        ([[3.0, 0.0], [2.0, 0.0]], 0.0, False),
-        ([[3.0, 0.0], [2.0, 0.0]], 0.5, True),
-        ([[3.0, 0.0], [0.0, 2.0]], 0.5, False),
+        ([[3.0, 0.0, 0.0], [2.0, 0.0, 0.0]], 0.0, 1.0, 1.0, False),
+        ([[3.0, 0.0, 0.0], [2.0, 0.0, 0.0]], 0.5, 0.0, 0.0, True),
+        ([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]], 0.5, 0.0, 1.0, False),
+        ([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]], 0.0, 1.0, 0.0, True),
+        ([[3.0, 0.0, 0.0], [0.0, 0.0, 2.0]], 0.5, 1.0, 0.0, False),
+        ([[3.0, 0.0, 0.0], [0.0, 0.0, 2.0]], 0.0, 0.0, 1.0, True),
     ],
 )
-def test_no_loss_where_no_weight_is_left(pair, refused, learns):
-    """A step without any term would still let weight decay act."""
-    found = method(1.0, soft_weight=0.0, refused_weight=refused)
+def test_no_loss_where_no_weight_is_left(pair, refused, supported, differ, learns):
+    """A step without any term would still let weight decay act. The given label is 1."""
+    found = method(1.0, soft_weight=0.0, refused_weight=refused, supported_weight=supported, differ_weight=differ)
     result = step(found, [torch.tensor([row]) for row in pair], [1])
     assert [loss is not None for loss in result.losses] == [learns, learns]
 
@@ -118,11 +130,17 @@ def test_recipe_and_its_settings():
     first, second = core_peer.recipe(PLAN)
     assert (first.name, second.name, first.epochs, second.epochs) == ("self_refine", "core_peer", 8, 4)
     found = second.method
-    assert (found.soft_weight, found.refused_weight, found.differ_weight) == (1.0, 1.0, 0.0)
-    assert second.method.drop.final is None and second.watch_collapse and not second.dropout
+    assert (found.soft_weight, found.refused_weight, found.supported_weight, found.differ_weight) == (
+        1.0,
+        1.0,
+        1.0,
+        0.0,
+    )
+    assert second.method.drop.of_each_batch and second.watch_collapse and not second.dropout
     asked = {
         "soft_weight": 0.5,
         "refused_weight": 0.2,
+        "supported_weight": 0.4,
         "differ_weight": 0.3,
         "drop_rate": "0.3",
         "tau": 1.0,
@@ -133,7 +151,7 @@ def test_recipe_and_its_settings():
         make_plan("default", 12, "auto"), **asked, rank_with="balanced", confidence_from="combined"
     )
     found = second.method
-    assert found.differ_weight == 0.3
+    assert (found.supported_weight, found.differ_weight) == (0.4, 0.3)
     assert first.end_when is not None and first.method.confidence_from == "combined"
     assert (found.soft_weight, found.refused_weight, found.drop.final, found.drop.ramp) == (0.5, 0.2, 0.3, 10)
     assert (found.given.tau, found.given.smoothing, found.min_keep, found.rank_with) == (1.0, 0.1, 1, "balanced")
@@ -149,10 +167,20 @@ def test_peer_learning_may_come_before_the_switch():
     for found in (first.method, second.method):
         assert (found.given.tau, found.given.smoothing, found.min_keep, found.rank_with) == (1.0, 0.1, 2, "balanced")
     found = second.method
-    assert (found.soft_weight, found.refused_weight, found.differ_weight) == (0.5, 0.0, 1.0)
-    own = {"soft_weight": 0.25, "refused_weight": 0.75, "differ_weight": 0.0}
+    assert (found.soft_weight, found.refused_weight, found.supported_weight, found.differ_weight) == (
+        0.5,
+        0.0,
+        1.0,
+        1.0,
+    )
+    own = {"soft_weight": 0.25, "refused_weight": 0.75, "supported_weight": 0.5, "differ_weight": 0.0}
     found = core_peer.recipe(PLAN, **own, before_switch="peer")[1].method
-    assert (found.soft_weight, found.refused_weight, found.differ_weight) == (0.25, 0.75, 0.0)
+    assert (found.soft_weight, found.refused_weight, found.supported_weight, found.differ_weight) == (
+        0.25,
+        0.75,
+        0.5,
+        0.0,
+    )
     for epoch in range(8):
         first.method.start_epoch(epoch)
     second.method.start_epoch(8)
@@ -161,21 +189,19 @@ def test_peer_learning_may_come_before_the_switch():
     assert auto.end_when is not None
 
 
-def test_labels_that_both_networks_refute_are_refused_from_the_first_batch_on():
-    """Samples 0 and 1 are predicted alike, 1 against its label; 2 is not."""
-    pair = [torch.eye(3)[[0, 1, 2]] * 5, torch.eye(3)[[0, 1, 0]] * 5]
-    found = core_peer.recipe(PLAN)[1].method
-    found.begin(np.array([0, 2, 2]), 3)
-    found.start_epoch(8)
-    assert step(found, pair, torch.tensor([0, 2, 2])).records["selected"].tolist() == [[True, False, False]] * 2
+def test_after_self_a_given_label_teaches_where_a_network_predicts_it():
+    """Samples 0 and 1 are predicted alike, 1 against its label; 2 and 3 are not, 2 by one network as it is labelled.
 
-
-def test_the_drop_rate_is_measured_at_the_end_of_each_epoch():
-    """Three of four samples are predicted alike, one of them against its label: a third."""
+    In every epoch: nothing is measured first.
+    """
+    pair = [torch.eye(3)[[0, 1, 2, 1]] * 5, torch.eye(3)[[0, 1, 0, 0]] * 5]
+    labels = torch.tensor([0, 2, 2, 2])
     found = core_peer.recipe(PLAN)[1].method
-    found.begin(np.array([0, 1, 2, 0]), 3)
-    found.start_epoch(8)
-    assert found.state_dict()["drop_rate"] is None  # each batch has its own
-    found.end_epoch({"prediction": np.array([[0, 1, 0, 1], [0, 1, 0, 2]])})
-    found.start_epoch(9)
-    assert found.state_dict()["drop_rate"] == pytest.approx(1 / 3)
+    found.begin(labels.numpy(), 3)
+    for epoch in range(8, 11):
+        found.start_epoch(epoch)
+        records = step(found, pair, labels).records
+        assert records["selected"].tolist() == [[True, False, True, False]] * 2
+        assert records["refined_label"].tolist() == [[0, 1, 2, 0], [0, 1, 2, 1]]
+        found.end_epoch({"prediction": np.array([[0, 1, 2, 1], [0, 1, 0, 0]])})
+        assert found.state_dict()["drop_rate"] is None  # each batch has its own

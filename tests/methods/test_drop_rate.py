@@ -77,24 +77,24 @@ def test_agreement_on_nothing_measures_nothing():
 
 
 @pytest.mark.parametrize(("labels", "share"), [([0, 1, 2, 1, 2], 0.25), ([0, 1, 2, 2, 2], 0.0), ([1, 0, 0, 0, 0], 1.0)])
-def test_at_once_a_batch_has_its_own_share_until_one_is_measured(labels, share):
+def test_a_batch_has_its_own_share(labels, share):
     """Samples 0 to 3 are predicted alike, 4 is not."""
     predictions, labels = torch.tensor([[0, 1, 2, 2, 1], [0, 1, 2, 2, 0]]), torch.tensor(labels)
-    drop = DropRate.of_settings(None, None, "auto", at_once=True)
-    drop.start_epoch()
-    assert float(drop.of_batch(predictions, labels)) == share
-    assert float(drop.of_batch(predictions[:, 4:], labels[4:])) == 0.0  # of nothing
+    drop = DropRate.of_settings(None, None, "auto", of_each_batch=True)
     drop.watch(np.array([0, 1, 2, 1, 0, 0]))
-    drop.end_epoch(RECORDS)
-    drop.start_epoch()
-    assert drop.of_batch(predictions, labels) == 0.25
-    for later in (
+    for _ in range(3):
+        drop.start_epoch()
+        assert float(drop.of_batch(predictions, labels)) == share
+        assert float(drop.of_batch(predictions[:, 4:], labels[4:])) == 0.0  # of nothing
+        drop.end_epoch(RECORDS)
+        assert drop.state_dict()["drop_rate"] is None
+    for other in (
         DropRate.of_settings("auto", None, "0.25"),
-        DropRate.of_settings("auto", 1, "auto", at_once=True),
-        DropRate.of_settings("0.3", None, "auto", at_once=True),
+        DropRate.of_settings("auto", 1, "auto", of_each_batch=True),
+        DropRate.of_settings("0.3", None, "auto", of_each_batch=True),
     ):
-        later.start_epoch()
-        assert later.of_batch(predictions, labels) == 0.0
+        other.start_epoch()
+        assert other.of_batch(predictions, labels) == 0.0
 
 
 def test_a_measured_share_ramps_if_asked_to():
@@ -111,7 +111,7 @@ def test_a_measured_share_ramps_if_asked_to():
 def test_settings():
     assert DropRate.of_settings(None, None, "0.25") == DropRate(0.25, 10)
     assert DropRate.of_settings(None, None, "auto") == DropRate(None, 1)
-    assert DropRate.of_settings(None, None, "auto", at_once=True) == DropRate(None, 1, at_once=True)
+    assert DropRate.of_settings(None, None, "auto", of_each_batch=True) == DropRate(None, 1, of_each_batch=True)
     assert DropRate.of_settings("0.5", 4, "auto") == DropRate(0.5, 4)
     for text in ("1.5", "-0.1", "nan", "many"):
         with pytest.raises(UsageError, match=rf"--drop_rate must be a number in \[0, 1\] or auto, got {text}"):
