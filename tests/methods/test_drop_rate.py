@@ -87,7 +87,7 @@ def test_a_batch_has_its_own_share(labels, share):
         assert float(drop.of_batch(predictions, labels)) == share
         assert float(drop.of_batch(predictions[:, 4:], labels[4:])) == 0.0  # of nothing
         drop.end_epoch(RECORDS)
-        assert drop.state_dict()["drop_rate"] is None
+        assert drop.state_dict()["drop_rate"] is None and drop.least is None
     for other in (
         DropRate.of_settings("auto", None, "0.25"),
         DropRate.of_settings("auto", 1, "auto", of_each_batch=True),
