@@ -134,15 +134,14 @@ class TrainConfig:
     )
     drop_rate: str | None = setting(
         None,
-        "peer, core_peer: share of the images predicted alike whose label is refused; auto: the share whose label is another "
-        "than that prediction, in core_peer after SELF, where it is the default, batch by batch, elsewhere the least so far "
-        "(default elsewhere: 0.25)",
+        "peer, core_peer: share of the images predicted alike whose label is refused; auto: as many as have another label than "
+        "that prediction, the least of all epochs so far (default: 0.25; core_peer after SELF: auto, of each batch)",
         "method",
     )
     drop_ramp: int | None = setting(
         None,
-        "peer, core_peer: epochs until the drop rate is reached (default: 10; with auto 1; core_peer's auto, batch by batch, "
-        "has none)",
+        "peer, core_peer: epochs until the drop rate is reached (default: 10; with auto 1). core_peer's auto of each batch has "
+        "none: with a ramp it is the least of all epochs so far",
         "method",
     )
     tau: float = setting(0.0, "peer, core_peer: strength of the prior of balanced softmax (class folders: 1)", "method")

@@ -83,8 +83,9 @@ def _check(config: TrainConfig) -> None:
     }
     for key, (low, high) in bounds.items():
         value = getattr(config, key)
-        if value is not None and not low <= value <= high:
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
             limit = f"in [{low}, {high}]" if math.isfinite(high) else f"at least {low}"
+            limit += "" if math.isfinite(value) else " and finite"
             raise UsageError(f"--{key} must be {limit}, got {value}")
     for key in ("val_ids", "val_images", "ema"):
         if not 0 <= getattr(config, key) < 1:

@@ -49,9 +49,9 @@ class DropRate:
         final: the share at the end of the ramp, or None: the least ``refused_share`` of the epochs so far. The least one,
             because what is refused is taught by the networks' own predictions: the share itself runs away with them.
         ramp: epochs of the phase until ``final`` is reached.
-        of_each_batch: instead of all that, exactly the share of each batch, from the first: for networks that know much
-            already when the phase begins. A share of the epoch before refuses too few of a batch with many wrong labels, and
-            those are learnt.
+        of_each_batch: instead of all that, the share of each batch, from the first: as many are refused as both networks
+            refute. For networks that know much already when the phase begins: a share of the epoch before refuses too few
+            of a batch with many wrong labels, and those are learnt.
         epochs: how many epochs of the phase have begun.
         least: the least share measured so far; None before the first.
         labels: (N,) given labels that it is measured on; None before ``watch``.

@@ -30,7 +30,9 @@ class CorePeer(Peers):
     | the same | yes | cross-entropy with the given label, with prior and smoothing |
     | the same | no | ``refused_weight`` x cross-entropy with j's prediction + ``soft_weight`` x cross-entropy with j's distribution |
     | not the same, one of them the given label | | ``supported_weight`` x cross-entropy with the given label + ``soft_weight`` x cross-entropy with j's distribution |
-    | not the same, neither the given label | | ``differ_weight`` x the same + ``soft_weight`` x the same |
+    | not the same, neither the given label | | ``differ_weight`` x cross-entropy with the given label + ``soft_weight`` x cross-entropy with j's distribution |
+
+    The prior is in the first line alone, smoothing wherever the given label teaches.
 
     Attributes:
         soft_weight, refused_weight, supported_weight, differ_weight: as above.
@@ -52,7 +54,7 @@ class CorePeer(Peers):
         chosen = self.choose(outputs, batch.labels, seen)
         selected = chosen.picks.flip(0)
         pair = co_refine_pair(outputs, self.soft_weight, self.refused_weight, 0.0)
-        given_weight = self._given_weight(chosen, batch.labels)
+        given_weight = self._given_weight(chosen, batch.labels, like=pair[0])
         given = given_weight > 0
         losses: list[Tensor | None] = []
         rows = []
@@ -73,10 +75,11 @@ class CorePeer(Peers):
         }
         return StepResult(losses, records)
 
-    def _given_weight(self, chosen: PeerSelection, labels: Tensor) -> Tensor:
-        """(B,) weights of the given label where the networks differ; 0 elsewhere."""
+    def _given_weight(self, chosen: PeerSelection, labels: Tensor, like: Tensor) -> Tensor:
+        """Weights of the given label where the networks differ, 0 elsewhere; of the shape and type of the losses ``like``."""
         supported = (chosen.predictions == labels).any(dim=0)
-        return (self.supported_weight * supported + self.differ_weight * ~supported) * ~chosen.agreement
+        weight = torch.full_like(like, self.differ_weight).masked_fill(supported, self.supported_weight)
+        return weight.masked_fill(chosen.agreement, 0.0)
 
     def _teaches(self, selected: Tensor, agreement: Tensor, given: Tensor) -> bool:
         """Whether any sample has a term: an optimizer that steps without one still decays the weights."""

@@ -99,6 +99,8 @@ def test_bad_toml_is_explained(tmp_path, text, words):
     ("line", "code", "words"),
     [
         ("--noise_ratio 1.5", 2, "--noise_ratio must be in [0.0, 1.0], got 1.5"),
+        ("--supported_weight -1", 2, "--supported_weight must be at least 0.0, got -1.0"),
+        ("--supported_weight inf", 2, "--supported_weight must be at least 0.0 and finite, got inf"),
         ("--noise_ratio -0.1", 2, "--noise_ratio"),
         ("--arch resnet5", 2, "resnet50"),
         ("--arch resnet5000 --neck fc512", 2, "no such architecture"),

@@ -189,7 +189,7 @@ def test_peer_learning_may_come_before_the_switch():
     assert auto.end_when is not None
 
 
-def test_after_self_a_given_label_teaches_where_a_network_predicts_it():
+def test_after_self_as_many_given_labels_teach_as_a_network_predicts():
     """Samples 0 and 1 are predicted alike, 1 against its label; 2 and 3 are not, 2 by one network as it is labelled.
 
     In every epoch: nothing is measured first.
@@ -205,3 +205,25 @@ def test_after_self_a_given_label_teaches_where_a_network_predicts_it():
         assert records["refined_label"].tolist() == [[0, 1, 2, 0], [0, 1, 2, 1]]
         found.end_epoch({"prediction": np.array([[0, 1, 2, 1], [0, 1, 0, 0]])})
         assert found.state_dict()["drop_rate"] is None  # each batch has its own
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_weights_are_of_the_losses_type(default, dtype):
+    """0.7 in float32 is off by 1e-8: in float64 a loss would show it."""
+    pair, labels = random_pair()
+    pair = [logits.to(dtype) for logits in pair]
+    weights = {"supported_weight": 0.7, "differ_weight": 0.3}
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        found = step(method(0.25, soft_weight=0.0, refused_weight=0.0, **weights), pair, labels)
+    finally:
+        torch.set_default_dtype(before)
+    guesses = torch.stack([logits.argmax(1) for logits in pair])
+    weight = torch.tensor([0.3, 0.7], dtype=torch.float64)[(guesses == labels).any(0).long()]
+    for loss, logits in zip(found.records["loss"], pair):
+        exact = weight * functional.cross_entropy(logits.double(), labels, reduction="none")
+        differ = guesses[0] != guesses[1]
+        close = 1e-12 if dtype == torch.float64 else 1e-5
+        torch.testing.assert_close(loss[differ].double(), exact[differ], rtol=close, atol=close)
