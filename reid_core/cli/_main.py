@@ -114,9 +114,9 @@ def guarded(work: object, show_stack: bool, program: str) -> int:
             errno.EFBIG,
         ):
             raise
-        where = printable(error.filename or "")
+        where = f"{printable(error.filename)}: " if error.filename else ""
         sys.stderr.write(
-            f"{program}: error: {error.strerror or error} {where}: nothing half-written was left; "
+            f"{program}: error: {where}{error.strerror or error}; nothing half-written was left: "
             "free some space, or choose a folder you may write to, and run the same command again.\n"
         )
         return 4

@@ -82,8 +82,9 @@ def check_split(items: Sequence[Item], root: Path, out: Path, mode: str, allow_o
         refuse_leading_out(root, names)
     _check_hardlink(root, out, mode)
     free = shutil.disk_usage(_nearest(out)).free
-    if _takes_room(root, out, mode) and free < size * 1.02 + 2**20:
-        raise OSError(errno.ENOSPC, f"{size} bytes are needed and {free} are free", str(_nearest(out)))
+    needed = size + size // 50 + 2**20  # the folders and the manifest take room too
+    if _takes_room(root, out, mode) and free < needed:
+        raise OSError(errno.ENOSPC, f"{needed} bytes are needed and {free} are free", str(_nearest(out)))
 
 
 def _check_hardlink(source: Path, out: Path, mode: str) -> None:
